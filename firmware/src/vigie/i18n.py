@@ -39,13 +39,15 @@ def translations(code: str, locale_dir: Path = LOCALE_DIR) -> _gettext.NullTrans
     return _gettext.translation(DOMAIN, str(locale_dir), languages=[code], fallback=True)
 
 
-_active: _gettext.NullTranslations = translations(language(os.environ))
+_language: str = language(os.environ)
+_active: _gettext.NullTranslations = translations(_language)
 
 
-def use(code: str) -> None:
-    """Switch the process to another language (`--lang`, tests)."""
-    global _active  # one language per process: the command line or the service decides it once
-    _active = translations(code)
+def use(code: str) -> str:
+    """Switch the process to another language (`--lang`, tests); returns the one before."""
+    global _language, _active  # one language per process: the command line or the service decides it once
+    before, _language, _active = _language, code, translations(code)
+    return before
 
 
 def _(message: str) -> str:
