@@ -1,0 +1,1 @@
+"""The machines: office (LAN hosts behind a switch), ISP box, internet."""
