@@ -27,7 +27,7 @@ struct addr { union { __u8 b[16]; __u32 w[4]; __u64 q[2]; }; };	/* wire order */
 #define F_RESOLVED	(1u << 7)	/* learn and use addresses of never-block / essential names */
 #define F_HOLD		(1u << 8)	/* a daemon decodes held frames */
 #define F_NO_LIMITS	(1u << 9)	/* replay: no rate limits */
-#define F_BASE6		(1u << 10)	/* reserved */
+#define F_TRACE		(1u << 10)	/* tests, replay: the fast path too fills `decision` */
 
 #define ONLINK_MAX 8
 #define BOX_ADDR_MAX 8
@@ -62,6 +62,7 @@ struct control {
 	struct box_port box_port[BOX_PORT_MAX];	/* open to on-link LAN sources */
 	struct addr gateway[GATEWAY_MAX];	/* the gateways' own on-link addresses */
 	__u32 event_rate[EVENT_KINDS];	/* per second and CPU; 0 = off */
+	__u64 flow_seed;	/* random, set once: keys the flow hash */
 };
 
 /* Written by the data path only. ARRAY[1], BPF_F_MMAPABLE. */

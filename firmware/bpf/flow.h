@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Flow cache: groups of FLOW_WAYS entries in one array, so that a look-up is a hash, one or two cache
+ * lines and no lock, an insertion never allocates, and userspace reads it all through a memory map.
+ */
+#pragma once
+#include "maps.h"
+
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+
+#define KNOWN_S 300		/* UDP and the rest: younger than this is known */
+#define KNOWN_TCP_S 7200
+#define CLOSED_S 10
+
+#define HASH_K1 0x9e3779b97f4a7c15ull
+#define HASH_K2 0xc2b2ae3d27d4eb4full
+#define HASH_K3 0x165667b19e3779f9ull
+#define HASH_K4 0xd6e8feb86659fd93ull
+#define HASH_K5 0xa0761d6478bd642full
+
+static __always_inline __u64 flow_hash(const struct flow_key *k, __u64 seed)
+{
+	const __u64 *w = (const __u64 *)k;
+	__u64 h = (w[0] ^ seed) * HASH_K1;
+	h ^= (w[1] + seed) * HASH_K2;
+	h ^= (w[2] ^ (seed >> 7)) * HASH_K3;
+	h ^= (w[3] + HASH_K5) * HASH_K4;
+	h ^= (w[4] ^ HASH_K2) * HASH_K5;
+	h ^= h >> 32;
+	h *= HASH_K1;
+	h ^= h >> 29;
+	return h ? h : 1;
+}
+
+static __always_inline __u64 meta_make(__u32 epoch, __u32 verdict, __u32 reason, __u64 hash)
+{
+	return (__u64)epoch << 32 | (verdict & 0xff) << 24 | (reason & 0xff) << 16 | (hash >> 48);
+}
+
+static __always_inline __u32 meta_epoch(__u64 meta) { return meta >> 32; }
+static __always_inline __u32 meta_verdict(__u64 meta) { return (meta >> 24) & 0xff; }
+static __always_inline __u32 meta_reason(__u64 meta) { return (meta >> 16) & 0xff; }
+static __always_inline __u32 flow_opener(__u32 flags) { return (flags >> FL_INIT_SHIFT) & 3; }
+
+static __always_inline int key_equal(const struct flow_key *x, const struct flow_key *y)
+{
+	const __u64 *a = (const __u64 *)x, *b = (const __u64 *)y;
+	return a[1] == b[1] && a[3] == b[3] && a[4] == b[4] && a[0] == b[0] && a[2] == b[2];
+}
+
+static __always_inline struct flow *flow_at(__u64 hash, __u32 way)
+{
+	__u32 home = hash & (FLOW_COUNT - 1);
+	__u32 i = (home & ~(FLOW_WAYS - 1u)) | ((home + way) & (FLOW_WAYS - 1));
+	return bpf_map_lookup_elem(&flows, &i);
+}
+
+static __always_inline struct flow *flow_find(const struct flow_key *key, __u64 hash)
+{
+	for (__u32 way = 0; way < FLOW_WAYS; way++) {
+		struct flow *f = flow_at(hash, way);
+		if (!f)
+			return 0;
+		__u64 tag = READ_ONCE(f->tag);
+		if (tag == hash && key_equal(&f->key, key) && (READ_ONCE(f->meta) & 0xffff) == hash >> 48)
+			return f;
+		if (!tag)	/* free since ever: no later way was ever used for this key */
+			return 0;
+	}
+	return 0;
+}
+
+static __always_inline int flow_known(const struct flow *f, __u32 now_s, __u8 proto)
+{
+	__u32 age = now_s - f->last_s;
+	if (f->flags & FL_CLOSED)
+		return age < CLOSED_S;
+	return age < (proto == 6 ? KNOWN_TCP_S : KNOWN_S);
+}
+
+/* ---- memory of openers: survives epochs, eviction from the cache and restarts ---- */
+
+static __always_inline __u64 opener_hash(const struct addr *from, const struct addr *to,
+					 __u16 sport, __u16 dport, __u8 proto, __u64 seed)
+{
+	__u64 h = (from->q[0] ^ seed) * HASH_K1;
+	h ^= (from->q[1] + HASH_K5) * HASH_K2;
+	h ^= (to->q[0] ^ HASH_K3) * HASH_K4;
+	h ^= (to->q[1] + seed) * HASH_K5;
+	h ^= ((__u64)sport << 32 | (__u64)dport << 8 | proto) * HASH_K3;
+	h ^= h >> 32;
+	h *= HASH_K2;
+	h ^= h >> 31;
+	return h;
+}
+
+static __always_inline void opener_remember(__u64 h, __u32 now_s)
+{
+	__u32 i = h & (INIT_COUNT - 1);
+	__u64 *slot = bpf_map_lookup_elem(&openers, &i);
+	if (slot)
+		WRITE_ONCE(*slot, (h & 0xffffffff00000000ull) | now_s);
+}
+
+/* True when this opener was seen within `limit` seconds. */
+static __always_inline int opener_recalled(__u64 h, __u32 now_s, __u32 limit)
+{
+	__u32 i = h & (INIT_COUNT - 1);
+	__u64 *slot = bpf_map_lookup_elem(&openers, &i);
+	if (!slot)
+		return 0;
+	__u64 v = READ_ONCE(*slot);
+	return v && (v >> 32) == (h >> 32) && now_s - (__u32)v < limit;
+}
+
+/* ---- insertion ---- */
+
+/* The entry least worth keeping of the group: free, else closed, else unanswered, else oldest. */
+static __always_inline struct flow *flow_victim(__u64 hash, __u32 now_s)
+{
+	struct flow *victim = 0;
+	__u32 worst = 0;
+	for (__u32 way = 0; way < FLOW_WAYS; way++) {
+		struct flow *f = flow_at(hash, way);
+		if (!f)
+			return 0;
+		if (!READ_ONCE(f->tag))
+			return f;
+		__u32 age = now_s - f->last_s;
+		if (age > 0x0fffffff)	/* a clock of another CPU a tick ahead */
+			age = 0;
+		__u32 flags = f->flags, score = 1 + age;
+		if (flags & FL_CLOSED)
+			score += 0x20000000;
+		else if (!(flags & FL_ANSWERED))
+			score += 60;
+		if (score > worst) {
+			worst = score;
+			victim = f;
+		}
+	}
+	return victim;
+}
+
+static __always_inline struct flow *flow_insert(const struct pkt *p, __u32 flags, __u32 topo)
+{
+	struct flow *f = flow_victim(p->hash, p->now_s);
+	if (!f)
+		return 0;
+	/* tag 0 first, tag last, both as full barriers: no reader takes a half-written entry for its own. */
+	if (__sync_lock_test_and_set(&f->tag, 0))
+		count(C_FLOW_EVICTED, 1, 0);
+	f->key = p->key;
+	f->flags = flags;
+	f->last_s = f->first_s = p->now_s;
+	f->packets[0] = f->packets[1] = 0;
+	f->bytes[0] = f->bytes[1] = 0;
+	f->until_s = p->until_s;
+	mac_to(f->mac_a, p->port ? p->dmac : p->smac);
+	mac_to(f->mac_b, p->port ? p->smac : p->dmac);
+	f->topo = topo;
+	f->class = p->class;
+	f->layer_class = 0;
+	f->pad[0] = f->pad[1] = 0;
+	f->hold_start_ms = 0;
+	WRITE_ONCE(f->meta, meta_make(p->gen, p->verdict, p->reason, p->hash));
+	__sync_lock_test_and_set(&f->tag, p->hash);
+	count(C_FLOW_NEW, 1, 0);
+	return f;
+}
+
+/* Counters and TCP state of one more packet. */
+static __always_inline void flow_account(struct flow *f, __u32 port, __u32 packets, __u32 bytes,
+					 __u32 now_s, __u8 tcp_flags)
+{
+	port &= 1;
+	f->packets[port] += packets;
+	f->bytes[port] += bytes;
+	__u32 flags = f->flags, old = flags;
+	flags |= (__u32)tcp_flags << (FL_TCP_SHIFT + 8 * port);
+	__u32 opener = flow_opener(flags);
+	if (opener && opener != port + 1)
+		flags |= FL_ANSWERED;
+	if ((tcp_flags & TCP_RST) ||
+	    ((flags >> FL_TCP_SHIFT) & (flags >> (FL_TCP_SHIFT + 8)) & TCP_FIN))
+		flags |= FL_CLOSED;
+	if (flags != old)
+		f->flags = flags;
+	if (f->last_s != now_s)
+		f->last_s = now_s;
+}

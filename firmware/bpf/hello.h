@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Server names: a ClientHello whose name stands in this frame is decided here; the others, and QUIC Initials,
+ * go to userspace on the held ring.
+ */
+#pragma once
+#include "refuse.h"
+
+#define HOLD_SILENT_NS 300000000ull
+
+enum hello { HELLO_NONE = 0, HELLO_NAME = 1, HELLO_MORE = 2, HELLO_NO_NAME = 3, HELLO_BAD = 4 };
+
+struct extension_walk {
+	struct __sk_buff *skb;
+	__u32 at, end, avail;
+	__u32 name_at, name_len;
+	__u8 result, pad[3];
+};
+
+static long extension_step(__u32 i, void *data)
+{
+	struct extension_walk *x = data;
+	__be16 head[2];
+	__u8 name[5];
+
+	if (x->at + 4 > x->end) {
+		x->result = x->at == x->end ? HELLO_NO_NAME : HELLO_BAD;
+		return 1;
+	}
+	if (x->at + 4 > x->avail || bpf_skb_load_bytes(x->skb, x->at, head, 4)) {
+		x->result = HELLO_MORE;
+		return 1;
+	}
+	__u32 len = bpf_ntohs(head[1]);
+	if (x->at + 4 + len > x->end) {
+		x->result = HELLO_BAD;
+		return 1;
+	}
+	if (head[0]) {
+		x->at += 4 + len;
+		return 0;
+	}
+	if (len < 5) {
+		x->result = HELLO_BAD;
+		return 1;
+	}
+	if (x->at + 9 > x->avail || bpf_skb_load_bytes(x->skb, x->at + 4, name, 5)) {
+		x->result = HELLO_MORE;
+		return 1;
+	}
+	__u32 n = name[3] << 8 | name[4];
+	if (name[2] || !n || n > NAME_MAX || n + 5 > len) {
+		x->result = HELLO_BAD;
+		return 1;
+	}
+	x->name_at = x->at + 9;
+	x->name_len = n;
+	x->result = x->name_at + n > x->avail ? HELLO_MORE : HELLO_NAME;
+	return 1;
+}
+
+/* Reads the server name of the ClientHello at p->payload into w->raw. */
+__noinline int client_hello(struct __sk_buff *skb)
+{
+	struct work *w = scratch();
+	if (!w)
+		return HELLO_NONE;
+	struct pkt *p = &w->p;
+	__u32 o = p->payload, avail = o + p->payload_len;
+	__u8 head[6], small[2];
+	__be16 len16;
+
+	if (p->payload_len < 1 || bpf_skb_load_bytes(skb, o, head, 1) || head[0] != 0x16)
+		return HELLO_NONE;
+	if (p->payload_len < 6)
+		return HELLO_MORE;
+	if (bpf_skb_load_bytes(skb, o, head, 6) || head[1] != 3 || head[5] != 1)
+		return HELLO_NONE;
+	if (p->payload_len < 44)
+		return HELLO_MORE;
+	__u32 record = head[3] << 8 | head[4];
+	__u8 hs[3];
+	if (bpf_skb_load_bytes(skb, o + 6, hs, 3))
+		return HELLO_MORE;
+	__u32 body = hs[0] << 16 | hs[1] << 8 | hs[2];
+	if (record < 4 || body > 16384)
+		return HELLO_BAD;
+	if (body + 4 > record)
+		return HELLO_MORE;	/* spread over several records: userspace puts it together */
+	__u32 end = o + 9 + body;
+	o += 43;
+	if (bpf_skb_load_bytes(skb, o, small, 1))
+		return HELLO_MORE;
+	o += 1 + small[0];
+	if (o + 2 > end)
+		return HELLO_BAD;
+	if (o + 2 > avail || bpf_skb_load_bytes(skb, o, &len16, 2))
+		return HELLO_MORE;
+	o += 2 + bpf_ntohs(len16);
+	if (o + 1 > end)
+		return HELLO_BAD;
+	if (o + 1 > avail || bpf_skb_load_bytes(skb, o, small, 1))
+		return HELLO_MORE;
+	o += 1 + small[0];
+	if (o == end)
+		return HELLO_NO_NAME;
+	if (o + 2 > end)
+		return HELLO_BAD;
+	if (o + 2 > avail || bpf_skb_load_bytes(skb, o, &len16, 2))
+		return HELLO_MORE;
+	o += 2;
+	if (o + bpf_ntohs(len16) > end)
+		return HELLO_BAD;
+	struct extension_walk x = { .skb = skb, .at = o, .end = o + bpf_ntohs(len16), .avail = avail, .result = HELLO_BAD };
+	bpf_loop(64, extension_step, &x, 0);
+	if (x.result != HELLO_NAME)
+		return x.result;
+	__u32 n = x.name_len;
+	asm volatile("" : "+r"(n));
+	if (n < 1 || n > NAME_MAX || bpf_skb_load_bytes(skb, x.name_at, w->raw, n))
+		return HELLO_MORE;
+	w->name_len = n;
+	w->name_dotted = 1;
+	return HELLO_NAME;
+}
+
+/* QUIC v1 or v2 Initial: long header, fixed bit, type by version. */
+static __always_inline int quic_initial(struct __sk_buff *skb, const struct pkt *p)
+{
+	__u8 h[5];
+	if (p->payload_len < 1200 || bpf_skb_load_bytes(skb, p->payload, h, 5))
+		return 0;
+	if ((h[0] & 0xc0) != 0xc0)
+		return 0;
+	__u32 version = (__u32)h[1] << 24 | h[2] << 16 | h[3] << 8 | h[4];
+	__u8 type = (h[0] >> 4) & 3;
+	return (version == 1 && type == 0) || (version == 0x6b3343cf && type == 1);
+}
+
+/* Gives the frame to userspace: 1 held, 0 let it through. */
+__noinline int hold_frame(struct __sk_buff *skb)
+{
+	struct work *w = scratch();
+	if (!w)
+		return 0;
+	struct pkt *p = &w->p;
+	__u32 len = p->len;
+
+	asm volatile("" : "+r"(len));
+	if (len < ETH_BYTES || len > HELD_BYTES)
+		goto full;
+	__u8 *room = bpf_ringbuf_reserve(&held, sizeof(struct event) + HELD_BYTES, 0);
+	if (!room)
+		goto full;
+	p->verdict = V_HOLD;
+	event_head((struct event *)room, p, E_HELD, len);
+	if (bpf_skb_load_bytes(skb, 0, room + sizeof(struct event), len)) {
+		bpf_ringbuf_discard(room, 0);
+		goto full;
+	}
+	bpf_ringbuf_submit(room, 0);
+	count(C_HELD, 1, len);
+	return 1;
+full:
+	count(C_HOLD_FULL, 1, 0);
+	return 0;
+}
+
+/* The client's payload on a flow whose name is not known yet. Returns the verdict; changes the flow's flags. */
+static __always_inline int hello_check(struct __sk_buff *skb, struct pkt *p, struct control *c, struct flow *f)
+{
+	__u32 flags = f->flags;
+	__u32 now_ms = p->ns / 1000000;
+	int kind = HELLO_MORE;
+
+	if (!(flags & FL_HOLD)) {
+		if (p->proto == PROTO_UDP)
+			kind = quic_initial(skb, p) ? HELLO_MORE : HELLO_NONE;
+		else
+			kind = client_hello(skb);
+		if (kind == HELLO_NAME) {
+			f->flags = flags & ~FL_HELLO;
+			__u8 class = p->class, category = p->category;
+			switch (name_decide()) {
+			case NAME_EXC_BLOCK:
+				settle(p, V_REFUSE, R_EXCEPTION_BLOCK);
+				break;
+			case NAME_BLOCK:
+				settle(p, V_REFUSE, R_TOXIC_SNI);
+				break;
+			case NAME_OBSERVE:
+				settle(p, V_OBSERVE, R_TOXIC_SNI);
+				break;
+			default:
+				p->class = class;
+				p->category = category;
+			}
+			event_name(E_NAME);
+			return 1;
+		}
+		if (kind == HELLO_BAD)
+			p->anomaly = R_BAD_TLS;
+		if (kind != HELLO_MORE) {
+			f->flags = flags & ~FL_HELLO;
+			return 0;
+		}
+		f->hold_start_ms = now_ms;
+	}
+	__u64 silent = p->ns - c->heartbeat_ns;
+	if (!(p->features & F_HOLD) || ((__s64)silent > 0 && silent > HOLD_SILENT_NS) ||
+	    now_ms - f->hold_start_ms > c->hold_ms) {
+		f->flags = flags & ~(FL_HELLO | FL_HOLD);
+		count(C_HOLD_EXPIRED, 1, 0);
+		return 0;
+	}
+	f->flags = flags | FL_HOLD;
+	__u8 verdict = p->verdict;
+	if (hold_frame(skb))
+		return 2;
+	p->verdict = verdict;
+	f->flags = flags & ~(FL_HELLO | FL_HOLD);
+	return 0;
+}
