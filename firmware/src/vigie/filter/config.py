@@ -243,7 +243,7 @@ def _scalar(node: yaml.Node, where: str, name: str, expected: str, types_: tuple
     if not isinstance(node, yaml.ScalarNode):
         raise _fail(node, where, f"`{name}` must be {expected}, not a list or a mapping")
     try:
-        value = yaml.SafeLoader("").construct_object(node)  # type: ignore[no-untyped-call]
+        value = yaml.SafeLoader("").construct_object(node)
     except (yaml.YAMLError, ValueError) as e:
         raise _fail(node, where, f"`{name}` must be {expected}, not `{node.value}`") from e
     if not isinstance(value, types_) or (isinstance(value, bool) and bool not in types_):

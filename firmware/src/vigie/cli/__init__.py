@@ -1,0 +1,5 @@
+"""The `vigie` command."""
+
+from vigie.cli.main import main
+
+__all__ = ["main"]
