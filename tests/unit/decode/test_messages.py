@@ -38,7 +38,7 @@ def test_dns_answer() -> None:
     message = codec.decode(_answer().to_wire())
     assert message.response
     assert message.answers[0] == codec.Record("www.example.org", "CNAME", 60, "cdn.example.net")
-    assert message.addresses == (("192.0.2.1", 30), ("192.0.2.2", 30), ("2001:db8::1", 20))
+    assert sorted(message.addresses) == [("192.0.2.1", 30), ("192.0.2.2", 30), ("2001:db8::1", 20)]
 
 
 def test_dns_extended_error() -> None:
