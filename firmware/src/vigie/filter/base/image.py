@@ -32,7 +32,7 @@ from .imageformat import (
     image_digest,
 )
 from .model import Base, ClassEntry, Ports6
-from .splice import Splice, patch4, patch6, patch_names
+from .splice import Splice, joined4, joined6, patch4, patch6, patch_names
 
 Array = npt.NDArray[np.unsignedinteger[Any]]
 Writer = Callable[[Array], None]
@@ -154,26 +154,25 @@ def plan_image(base: Base, additions: Additions | None = None) -> ImagePlan:
     table = ClassTable(base.classes, CLASS_COUNT)
     plan = ImagePlan(KIND_BASE, table.classes, base.name_key, base.name_seed, base.serial)
 
+    start4, last4, class4 = joined4(base.v4)
     added4 = box.ranges4(additions)
     v4 = patch4(
-        base.v4.start, base.v4.last, base.v4.cls, added4.start, added4.last,
+        start4, last4, class4, added4.start, added4.last,
         lambda before, which: table.combine(added4.patch, before, which),
     )
-    _spliced(plan, v4.splice, {
-        "start4": (base.v4.start, v4.start), "last4": (base.v4.last, v4.last), "class4": (base.v4.cls, v4.cls),
-    })
+    _spliced(plan, v4.splice, {"start4": (start4, v4.start), "last4": (last4, v4.last), "class4": (class4, v4.cls)})
     plan.shift4 = plan.index("index4", "start4", bucket_bits(v4.splice.count))
     plan.array("ports4", base.ports4)
 
+    start6, last6, class6 = joined6(base.v6)
     added6 = box.ranges6(additions)
     v6 = patch6(
-        (base.v6.start_hi, base.v6.start_lo), (base.v6.last_hi, base.v6.last_lo), base.v6.cls,
-        added6.start, added6.last, lambda before, which: table.combine(added6.patch, before, which),
+        start6, last6, class6, added6.start, added6.last,
+        lambda before, which: table.combine(added6.patch, before, which),
     )
     _spliced(plan, v6.splice, {
-        "start6_hi": (base.v6.start_hi, v6.start_hi), "start6_lo": (base.v6.start_lo, v6.start_lo),
-        "last6_hi": (base.v6.last_hi, v6.last_hi), "last6_lo": (base.v6.last_lo, v6.last_lo),
-        "class6": (base.v6.cls, v6.cls),
+        "start6_hi": (start6[0], v6.start_hi), "start6_lo": (start6[1], v6.start_lo),
+        "last6_hi": (last6[0], v6.last_hi), "last6_lo": (last6[1], v6.last_lo), "class6": (class6, v6.cls),
     })
     plan.shift6 = plan.index("index6", "start6_hi", bucket_bits(v6.splice.count, _EXTRA_BITS6))
     plan.array("ports6", port6_keys(base.ports6))

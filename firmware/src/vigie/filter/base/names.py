@@ -116,7 +116,7 @@ def _walk(
     for first in range(0, len(names), _CHUNK):
         start, end = names.start[first : first + _CHUNK], names.end[first : first + _CHUNK]
         lengths = end - start
-        order = np.argsort(-lengths.astype(np.int32), kind="stable")
+        order = np.argsort(-lengths.astype(np.int16), kind="stable")  # 16 bits: radix sort
         ends = end[order]
         # live[p]: how many names are longer than p bytes
         longest = int(lengths.max()) if len(lengths) else 0

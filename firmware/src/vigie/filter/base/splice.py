@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .columns import I64, U8, U32, U64, Bools
+from .model import Intervals4, Intervals6
 
 #: New class of a place, from its class before and the index of the patch that covers it (-1: none).
 Combine = Callable[[U8, I64], U8]
@@ -124,7 +125,7 @@ def patch4(start: U32, last: U32, cls: U8, patch_start: U32, patch_last: U32, co
     rows = Splice(len(start), cut_from, cut_to, np.zeros(1, np.int64)).cut_rows()
     old_a, old_b = start[rows].astype(np.int64), last[rows].astype(np.int64) + 1
     new_a, new_b = patch_start.astype(np.int64), patch_last.astype(np.int64) + 1
-    points = np.unique(np.concatenate((old_a, old_b, new_a, new_b)))
+    points = _distinct(np.concatenate((old_a, old_b, new_a, new_b)))
     ranks = [np.searchsorted(points, bounds).astype(np.int64) for bounds in (old_a, old_b, new_a, new_b)]
     a, b, new = _small_overlay(ranks[0], ranks[1], cls[rows], ranks[2], ranks[3], len(points), combine)
     first, final = points[a].astype(np.uint32), (points[b] - 1).astype(np.uint32)
@@ -162,6 +163,14 @@ def patch_names(hashes: U64, cls: U8, patch: U64, combine: Combine) -> PatchedNa
     keep = new != 0
     put = _put(cut_from, at[keep])
     return PatchedNames(Splice(len(hashes), cut_from, cut_to, put), patch[keep], new[keep])
+
+
+def _distinct(values: I64) -> I64:
+    """Sorted distinct values. Not np.unique, which pulls 3 MB of numpy.ma into a process that must stay small."""
+    values = np.sort(values)
+    new = np.ones(len(values), bool)
+    new[1:] = values[1:] != values[:-1]
+    return values[new]
 
 
 def _put(cut_from: I64, at: I64) -> I64:
@@ -246,3 +255,28 @@ def rank128(
     ranks[order] = np.cumsum(first) - 1
     sizes = np.cumsum([len(h) for h in his])[:-1]
     return list(np.split(ranks, sizes)), Points128(carry[first], hi_all[first], lo_all[first])
+
+
+def joined4(table: Intervals4) -> tuple[U32, U32, U8]:
+    """(start, last, class) with neighbours joined that differ only in their sources: what the kernel needs."""
+    start, last, cls = table.start, table.last, table.cls
+    apart = np.ones(len(cls), bool)
+    apart[1:] = (start[1:] != last[:-1] + np.uint32(1)) | (cls[1:] != cls[:-1])
+    if apart.all():
+        return start, last, cls
+    begin = np.flatnonzero(apart)
+    return start[begin], last[np.append(begin[1:] - 1, len(cls) - 1)], cls[begin]
+
+
+def joined6(table: Intervals6) -> tuple[tuple[U64, U64], tuple[U64, U64], U8]:
+    """As :func:`joined4`; bounds are (high, low) columns."""
+    cls = table.cls
+    next_lo = table.last_lo[:-1] + np.uint64(1)
+    next_hi = table.last_hi[:-1] + (next_lo == 0)
+    apart = np.ones(len(cls), bool)
+    apart[1:] = (table.start_lo[1:] != next_lo) | (table.start_hi[1:] != next_hi) | (cls[1:] != cls[:-1])
+    if apart.all():
+        return (table.start_hi, table.start_lo), (table.last_hi, table.last_lo), cls
+    begin = np.flatnonzero(apart)
+    final = np.append(begin[1:] - 1, len(cls) - 1)
+    return (table.start_hi[begin], table.start_lo[begin]), (table.last_hi[final], table.last_lo[final]), cls[begin]

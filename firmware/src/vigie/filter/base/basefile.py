@@ -1,0 +1,393 @@
+"""The base as a file: what the department publishes and a box keeps.
+
+Layout: magic, format, size of the header; header (JSON: serial, feeds, classes, and for each section its place,
+count, size and SHA-256); SHA-256 of all that; the sections, each one zstd frame, one after the other to the end of the
+file. So the digest of the head vouches for the whole file, and a box that fills its kernel arrays reads and verifies
+only the sections that it needs, not the names and sources kept for people.
+
+Every count and size is bounded before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from vigie.contract.codes import Action, Category, Direction
+from vigie.errors import BaseError, BaseFormatError
+
+from .columns import Feed
+from .model import (
+    CLASS_BYTES,
+    MAX_BASE_CLASSES,
+    MAX_SOURCE_SETS,
+    NOT_LISTED,
+    Base,
+    ClassEntry,
+    FeedCount,
+    Intervals4,
+    Intervals6,
+    Names,
+    Ports6,
+)
+from .planes import Column, compress, decompress, from_planes, planes_needed, sum_deltas, to_deltas, to_planes
+
+MAGIC: Final = b"\x89VGB\r\n\x1a\n"
+FORMAT: Final = 1
+MAX_FILE: Final = 256 << 20
+MAX_HEADER: Final = 1 << 20
+MAX_COUNT: Final = 4_000_000
+MAX_TEXT: Final = 128 << 20
+MAX_FEEDS: Final = 4096
+_PREFIX: Final = struct.Struct("<8sHHI")
+_DIGEST: Final = 32
+
+#: Sections: element type, and whether the column is sorted and stored as differences. Text has no element type.
+_SECTIONS: Final[dict[str, tuple[type[np.unsignedinteger[Any]], bool]]] = {
+    "v4.start": (np.uint32, True), "v4.size": (np.uint32, False), "v4.class": (np.uint8, False),
+    "v4.source": (np.uint16, False), "ports4": (np.uint64, True),
+    "v6.start_hi": (np.uint64, True), "v6.start_lo": (np.uint64, False),
+    "v6.size_hi": (np.uint64, False), "v6.size_lo": (np.uint64, False),
+    "v6.class": (np.uint8, False), "v6.source": (np.uint16, False),
+    "ports6.hi": (np.uint64, True), "ports6.lo": (np.uint64, False), "ports6.port": (np.uint16, False),
+    "names.hash": (np.uint64, True), "names.class": (np.uint8, False), "names.source": (np.uint16, False),
+    "sets.sizes": (np.uint16, False), "sets.members": (np.uint16, False),
+    "names.text": (np.uint8, False),
+}
+
+
+class BaseFileError(BaseFormatError):
+    """A base file cannot be used."""
+
+
+class NotABaseFile(BaseFileError):
+    """It does not begin like a base file."""
+
+
+class OldBaseFile(BaseFileError):
+    """A format that this program no longer reads."""
+
+
+class NewBaseFile(BaseFileError):
+    """A format that this program does not read yet."""
+
+
+class TruncatedBaseFile(BaseFileError):
+    """It ends too early."""
+
+
+class CorruptBaseFile(BaseFileError):
+    """A digest is wrong, or the content contradicts itself."""
+
+
+class OversizeBaseFile(BaseFileError):
+    """It declares, or is, more than a box will take."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    offset: int
+    size: int
+    count: int
+    width: int
+    digest: str
+
+
+#: read(offset, size) -> bytes, shorter at the end of the file
+Read = Callable[[int, int], bytes]
+
+
+def pack_base(base: Base) -> bytes:
+    """The file of a base. Needs its sources and texts. Raises OversizeBaseFile when it exceeds a bound."""
+    v4, v6, ports6, names = base.v4, base.v6, base.ports6, base.names
+    size_lo = v6.last_lo - v6.start_lo
+    columns: dict[str, Column] = {
+        "v4.start": v4.start, "v4.size": v4.last - v4.start, "v4.class": v4.cls, "v4.source": v4.source,
+        "ports4": base.ports4,
+        "v6.start_hi": v6.start_hi, "v6.start_lo": v6.start_lo,
+        "v6.size_hi": v6.last_hi - v6.start_hi - (v6.last_lo < v6.start_lo), "v6.size_lo": size_lo,
+        "v6.class": v6.cls, "v6.source": v6.source,
+        "ports6.hi": ports6.hi, "ports6.lo": ports6.lo, "ports6.port": ports6.port,
+        "names.hash": names.hash, "names.class": names.cls, "names.source": names.source,
+        "sets.sizes": np.array([len(members) for members in base.source_sets], np.uint16),
+        "sets.members": np.array([feed for members in base.source_sets for feed in members], np.uint16),
+        "names.text": np.frombuffer("\n".join(base.texts or ()).encode("ascii"), np.uint8),
+    }
+    places: dict[str, dict[str, object]] = {}
+    parts: list[bytes] = []
+    offset = 0
+    for name, (_, sorted_) in _SECTIONS.items():
+        column = columns[name]
+        if len(column) > (MAX_TEXT if name == "names.text" else MAX_COUNT):
+            raise OversizeBaseFile(f"{len(column)} elements in {name}: more than a box will take")
+        stored = to_deltas(column) if sorted_ else column
+        part = compress(column.tobytes() if name == "names.text" else to_planes(stored))
+        width = 1 if name == "names.text" else planes_needed(stored)
+        places[name] = {
+            "offset": offset, "size": len(part), "count": len(column), "width": width,
+            "sha256": hashlib.sha256(part).hexdigest(),
+        }
+        parts.append(part)
+        offset += len(part)
+    header = json.dumps(_header(base) | {"sections": places}, separators=(",", ":"), ensure_ascii=True).encode()
+    head = _PREFIX.pack(MAGIC, FORMAT, 0, len(header)) + header
+    if len(header) > MAX_HEADER or len(head) + _DIGEST + offset > MAX_FILE:
+        raise OversizeBaseFile(f"base of {offset} bytes with a header of {len(header)}: more than a box will take")
+    return b"".join((head, hashlib.sha256(head).digest(), *parts))
+
+
+def _header(base: Base) -> dict[str, object]:
+    return {
+        "serial": base.serial, "created": base.created,
+        "name_key": f"{base.name_key:016x}", "name_seed": f"{base.name_seed:016x}",
+        "classes": [cls.pack()[:5].hex() for cls in base.classes],
+        "feeds": [
+            {
+                "name": f.feed.name, "category": int(f.feed.category), "direction": int(f.feed.direction),
+                "action": int(f.feed.action), "source": f.feed.source, "redistributable": f.feed.redistributable,
+                "licence": f.feed.licence, "v4": f.v4, "v6": f.v6, "names": f.names, "bad_lines": f.bad_lines,
+                "protected": f.protected,
+            }
+            for f in base.feeds
+        ],
+    }
+
+
+def write_base(base: Base, path: Path) -> int:
+    """Write the file in one step: a reader sees the old one or the new one, even after a power cut. Its size."""
+    data = pack_base(base)
+    write_atomically(path, data)
+    return len(data)
+
+
+def write_atomically(path: Path, data: bytes | memoryview) -> None:
+    """Replace a file. Raises BaseError when the folder cannot be written; the old file is then untouched."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise BaseError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+class BaseFile:
+    """A base file opened for reading: the head is verified at once, each section when it is read.
+
+    Raises a BaseFileError that says what is wrong.
+    """
+
+    def __init__(self, read: Read, size: int, label: str = "base") -> None:
+        self._read = read
+        self._label = label
+        if size > MAX_FILE:
+            raise OversizeBaseFile(f"{label}: {size} bytes, at most {MAX_FILE} are accepted")
+        prefix = read(0, _PREFIX.size)
+        if not prefix.startswith(MAGIC[: len(prefix)]):
+            raise NotABaseFile(f"{label}: not a base file (compile feeds with `vigie base compile`)")
+        if len(prefix) < _PREFIX.size:
+            raise TruncatedBaseFile(f"{label}: {size} bytes, ends within its head")
+        _, version, _, header_size = _PREFIX.unpack(prefix)
+        if version < FORMAT:
+            raise OldBaseFile(f"{label}: format {version}, this program reads {FORMAT}: compile it again")
+        if version > FORMAT:
+            raise NewBaseFile(f"{label}: format {version}, this program reads {FORMAT}: update the box first")
+        if header_size > MAX_HEADER:
+            raise OversizeBaseFile(f"{label}: header of {header_size} bytes, at most {MAX_HEADER} are accepted")
+        self._data = _PREFIX.size + header_size + _DIGEST
+        if size < self._data:
+            raise TruncatedBaseFile(f"{label}: {size} bytes, ends within its head")
+        header = read(_PREFIX.size, header_size)
+        self.digest = read(_PREFIX.size + header_size, _DIGEST)
+        if hashlib.sha256(prefix + header).digest() != self.digest:
+            raise CorruptBaseFile(f"{label}: digest of the head is wrong: fetch or compile it again")
+        try:
+            self.meta: dict[str, Any] = json.loads(header)
+            self._places = self._sections(self.meta["sections"], size)
+            self._base = _from_header(self.meta)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise CorruptBaseFile(f"{label}: header: {error!r}") from error
+
+    def _sections(self, listed: Mapping[str, Mapping[str, Any]], size: int) -> dict[str, _Place]:
+        places: dict[str, _Place] = {}
+        end = 0
+        for name, (dtype, _) in _SECTIONS.items():
+            entry = listed[name]
+            place = _Place(
+                int(entry["offset"]), int(entry["size"]), int(entry["count"]), int(entry["width"]), str(entry["sha256"])
+            )
+            limit = MAX_TEXT if name == "names.text" else MAX_COUNT
+            if not 0 <= place.count <= limit:
+                raise OversizeBaseFile(f"{self._label}: {name} declares {place.count} elements, at most {limit}")
+            if place.offset != end or place.size < 0 or not 0 <= place.width <= np.dtype(dtype).itemsize:
+                raise ValueError(f"section {name} is out of place")
+            places[name] = place
+            end += place.size
+        if self._data + end > size:
+            raise TruncatedBaseFile(f"{self._label}: {size} bytes where {self._data + end} are expected")
+        if self._data + end != size:
+            raise CorruptBaseFile(f"{self._label}: {size - self._data - end} bytes after the end")
+        return places
+
+    def compressed_size(self, prefix: str) -> int:
+        """Bytes in the file of the sections whose name begins so."""
+        return sum(place.size for name, place in self._places.items() if name.startswith(prefix))
+
+    def count(self, name: str) -> int:
+        """Elements that a section declares."""
+        return self._places[name].count
+
+    def _raw(self, name: str) -> bytes:
+        place = self._places[name]
+        part = self._read(self._data + place.offset, place.size)
+        if hashlib.sha256(part).hexdigest() != place.digest:
+            raise CorruptBaseFile(f"{self._label}: digest of {name} is wrong: fetch or compile it again")
+        try:
+            return decompress(part, place.count * place.width)
+        except ValueError as error:
+            raise CorruptBaseFile(f"{self._label}: {name}: {error}") from error
+
+    def _column(self, name: str) -> Any:
+        dtype, sorted_ = _SECTIONS[name]
+        column = from_planes(self._raw(name), self._places[name].count, dtype)
+        return sum_deltas(column) if sorted_ and len(column) else column
+
+    def read(self, *, sources: bool = True, texts: bool = True) -> Base:
+        """The base; without `sources` and `texts` only what the kernel needs (class numbers, bounds, hashes)."""
+        base = self._base()
+        v4_start = self._column("v4.start")
+        v4_size = self._column("v4.size")
+        self._same(v4_start, v4_size)
+        base.v4 = Intervals4(v4_start, v4_start + v4_size, self._column("v4.class"))
+        del v4_size
+        base.ports4 = self._column("ports4")
+        hi, lo = self._column("v6.start_hi"), self._column("v6.start_lo")
+        size_hi, size_lo = self._column("v6.size_hi"), self._column("v6.size_lo")
+        self._same(hi, lo, size_hi, size_lo)
+        last_lo = lo + size_lo
+        base.v6 = Intervals6(hi, lo, hi + size_hi + (last_lo < lo), last_lo, self._column("v6.class"))
+        base.ports6 = Ports6(self._column("ports6.hi"), self._column("ports6.lo"), self._column("ports6.port"))
+        base.names = Names(self._column("names.hash"), self._column("names.class"))
+        if sources:
+            base.v4.source, base.v6.source = self._column("v4.source"), self._column("v6.source")
+            base.names.source = self._column("names.source")
+            base.source_sets = self._source_sets(len(base.feeds))
+        if texts:
+            base.texts = self._texts(len(base.names))
+        self._check(base, sources=sources)
+        return base
+
+    def verify(self) -> None:
+        """Read and check everything, also what the kernel does not need."""
+        self.read()
+
+    def _source_sets(self, feeds: int) -> list[tuple[int, ...]]:
+        sizes, members = self._column("sets.sizes"), self._column("sets.members")
+        if len(sizes) > MAX_SOURCE_SETS or int(sizes.sum(dtype=np.int64)) != len(members):
+            raise CorruptBaseFile(f"{self._label}: source sets contradict themselves")
+        if len(members) and int(members.max()) >= feeds:
+            raise CorruptBaseFile(f"{self._label}: a source set names a feed that is not there")
+        ends = np.cumsum(sizes, dtype=np.int64).tolist()
+        flat = members.tolist()
+        return [tuple(flat[end - size : end]) for end, size in zip(ends, sizes.tolist(), strict=True)]
+
+    def _texts(self, count: int) -> list[str]:
+        raw = self._raw("names.text")
+        try:
+            texts = raw.decode("ascii").split("\n") if raw else []
+        except UnicodeDecodeError as error:
+            raise CorruptBaseFile(f"{self._label}: names: {error}") from error
+        if len(texts) != count:
+            raise CorruptBaseFile(f"{self._label}: {len(texts)} names for {count} hashes")
+        return texts
+
+    def _same(self, *columns: Column) -> None:
+        if len({len(column) for column in columns}) != 1:
+            raise CorruptBaseFile(f"{self._label}: columns of one table have different lengths")
+
+    def _check(self, base: Base, *, sources: bool) -> None:
+        """What look-ups rely on: order, disjointness, numbers that exist."""
+        v4, v6, names, p6 = base.v4, base.v6, base.names, base.ports6
+        self._same(v4.start, v4.cls, *((v4.source,) if sources else ()))
+        self._same(v6.start_hi, v6.cls, *((v6.source,) if sources else ()))
+        self._same(names.hash, names.cls, *((names.source,) if sources else ()))
+        self._same(p6.hi, p6.lo, p6.port)
+        ahead = (v6.start_hi[1:] > v6.last_hi[:-1]) | (
+            (v6.start_hi[1:] == v6.last_hi[:-1]) & (v6.start_lo[1:] > v6.last_lo[:-1])
+        )
+        whole = (v6.last_hi > v6.start_hi) | ((v6.last_hi == v6.start_hi) & (v6.last_lo >= v6.start_lo))
+        sound = (
+            bool((v4.last >= v4.start).all()) and bool((v4.start[1:] > v4.last[:-1]).all())
+            and bool(ahead.all()) and bool(whole.all())
+            and bool((names.hash[1:] > names.hash[:-1]).all())
+            and bool((base.ports4[1:] > base.ports4[:-1]).all())
+            and (not len(base.ports4) or int(base.ports4[-1]) < 1 << 48)
+        )
+        if not sound:
+            raise CorruptBaseFile(f"{self._label}: a table is out of order or overlaps itself")
+        for cls in (v4.cls, v6.cls, names.cls):
+            if len(cls) and not 0 < int(cls.min()) <= int(cls.max()) < len(base.classes):
+                raise CorruptBaseFile(f"{self._label}: a class that is not in the table")
+        if sources:
+            for source in (v4.source, v6.source, names.source):
+                if len(source) and int(source.max()) >= len(base.source_sets):
+                    raise CorruptBaseFile(f"{self._label}: a source set that is not in the table")
+
+
+def _from_header(meta: Mapping[str, Any]) -> Callable[[], Base]:
+    """Maker of an empty Base with what the header says. Raises ValueError, KeyError or TypeError."""
+    classes = [ClassEntry.unpack(bytes.fromhex(text).ljust(CLASS_BYTES, b"\0")) for text in meta["classes"]]
+    if not classes or classes[0] != NOT_LISTED or not len(classes) <= MAX_BASE_CLASSES:
+        raise ValueError(f"{len(classes)} classes")
+    listed = meta["feeds"]
+    if len(listed) > MAX_FEEDS:
+        raise ValueError(f"{len(listed)} feeds")
+    feeds = tuple(
+        FeedCount(
+            Feed(
+                str(f["name"]), Category(f["category"]), Direction(f["direction"]), Action(f["action"]),
+                str(f["source"]), bool(f["redistributable"]), str(f["licence"]),
+            ),
+            *(int(f[k]) for k in ("v4", "v6", "names", "bad_lines", "protected")),
+        )
+        for f in listed
+    )
+    serial, created = int(meta["serial"]), int(meta["created"])
+    key, seed = int(meta["name_key"], 16), int(meta["name_seed"], 16)
+    if not (0 <= serial < 1 << 64 and key & 1 and 0 <= key < 1 << 64 and 0 <= seed < 1 << 64):
+        raise ValueError("serial or name key out of range")
+    return lambda: Base(serial, created, key, seed, feeds, list(classes))
+
+
+def unpack_base(data: bytes, label: str = "base", *, sources: bool = True, texts: bool = True) -> Base:
+    """The base of a file that is in memory. Raises BaseFileError."""
+    return BaseFile(lambda at, size: data[at : at + size], len(data), label).read(sources=sources, texts=texts)
+
+
+def load_base(path: Path, *, sources: bool = True, texts: bool = True) -> Base:
+    """The base of a file; errors name it. Raises BaseFileError, or BaseError when it cannot be read."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            fd = file.fileno()
+            size = os.fstat(fd).st_size
+            return BaseFile(lambda at, n: os.pread(fd, n, at), size, str(path)).read(sources=sources, texts=texts)
+    except OSError as error:
+        raise BaseError(f"{path}: cannot be read: {error.strerror}") from error
