@@ -75,6 +75,22 @@ __noinline int event_packet(struct __sk_buff *skb, __u32 kind, __u32 offset)
 	return 0;
 }
 
+struct name_copy { struct work *w; __u32 n, start; };
+
+static long name_copy_byte(__u32 i, void *data)
+{
+	struct name_copy *x = data;
+	struct work *w = x->w;
+	__u32 at = (i + x->start) & (RAW_BYTES - 1);
+	if (i >= x->n || i >= EVENT_PAYLOAD)
+		return 1;
+	__u8 c = w->raw[at];
+	if (!w->name_dotted && at < 256 && (w->marks[(at >> 6) & 3] >> (at & 63)) & 1)
+		c = '.';
+	w->payload[i] = c;
+	return 0;
+}
+
 /* Event whose payload is the name in w->raw, if one was read (text with dots). */
 __noinline int event_name(__u32 kind)
 {
@@ -82,23 +98,15 @@ __noinline int event_name(__u32 kind)
 	if (!w || !event_allowed(&w->p, kind))
 		return 0;
 	__u32 n = w->p.name_hash ? w->name_len : 0;
-	if (n > NAME_MAX + 1)
-		n = NAME_MAX + 1;
-	__u32 start = 0;
+	if (n > NAME_MAX)
+		n = NAME_MAX;
+	struct name_copy x = { .w = w, .n = n };
 	if (n && !w->name_dotted) {	/* labels: the first length byte is no separator */
-		start = 1;
-		n -= 1;
+		x.start = 1;
+		x.n = n - 1;
 	}
-	for (__u32 i = 0; i < NAME_MAX + 1; i++) {
-		if (i >= n)
-			break;
-		__u32 at = (i + start) & (RAW_BYTES - 1);
-		__u8 c = w->raw[at];
-		if (!w->name_dotted && at < 256 && (w->marks[(at >> 6) & 3] >> (at & 63)) & 1)
-			c = '.';
-		w->payload[i] = c;
-	}
-	event_head(&w->event, &w->p, kind, n);
-	event_send(w, n);
+	bpf_loop(NAME_MAX, name_copy_byte, &x, 0);
+	event_head(&w->event, &w->p, kind, x.n);
+	event_send(w, x.n);
 	return 0;
 }

@@ -53,40 +53,39 @@ static __always_inline int macs_match(const struct flow *f, __u32 port, __u64 sm
 	return smac == here || ((__s32)port == wan && smac != box);
 }
 
+/* Frames that look the cache up: with ports, and not ICMP that belongs to no exchange. */
 static __always_inline int cacheable(const struct pkt *p)
 {
-	if (!p->ports_ok || p->fragment)
+	if (!p->ports_ok || p->fragment == LATER_FRAGMENT)
 		return 0;
 	if (p->proto == (p->family == 6 ? PROTO_ICMP6 : PROTO_ICMP))
 		return icmp_is_echo(p->family, p->sport);
 	return 1;
 }
 
-/* Port (INIT_PORT0/1) that opened the flow, or INIT_UNKNOWN. */
-static __always_inline __u32 find_opener(const struct pkt *p, const struct control *c, const struct flow *f)
+/* Port (INIT_PORT0/1) that opened the flow, or INIT_UNKNOWN. Sets p->recalled when memory says it was the receiver. */
+static __always_inline __u32 find_opener(struct pkt *p, const struct control *c, const struct flow *f)
 {
 	__u32 sender = p->port + 1, receiver = 2 - p->port;
+	int icmp = p->proto == (p->family == 6 ? PROTO_ICMP6 : PROTO_ICMP);
 	if (bare_syn(p))
 		return sender;
 	if (f && flow_opener(f->flags))
 		return flow_opener(f->flags);
-	if (!p->ports_ok)
-		return p->proto == PROTO_TCP || p->proto == PROTO_ICMP || p->proto == PROTO_ICMP6 ? INIT_UNKNOWN : sender;
 	__u32 limit = p->proto == PROTO_TCP ? KNOWN_TCP_S : KNOWN_S;
 	__u16 sport = p->port ? p->key.pb : p->key.pa, dport = p->port ? p->key.pa : p->key.pb;
-	if (cacheable(p) || p->fragment == FIRST_FRAGMENT) {
+	if (cacheable(p)) {
 		if (opener_recalled(opener_hash(&p->src, &p->dst, sport, dport, p->proto, c->flow_seed), p->now_s, limit))
 			return sender;
-		if (opener_recalled(opener_hash(&p->dst, &p->src, dport, sport, p->proto, c->flow_seed), p->now_s, limit))
+		if (opener_recalled(opener_hash(&p->dst, &p->src, dport, sport, p->proto, c->flow_seed), p->now_s, limit)) {
+			p->recalled = 1;
 			return receiver;
+		}
 	}
 	if (p->proto == PROTO_TCP)
-		return (p->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK) ? receiver : INIT_UNKNOWN;
-	if (p->proto == (p->family == 6 ? PROTO_ICMP6 : PROTO_ICMP)) {
-		if (p->sport == (p->family == 6 ? 128 : 8))
-			return sender;
+		return p->ports_ok && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK) ? receiver : INIT_UNKNOWN;
+	if (icmp && (!p->ports_ok || icmp_is_error(p->family, p->sport) || p->sport == (p->family == 6 ? 129 : 0)))
 		return INIT_UNKNOWN;
-	}
 	return sender;
 }
 
@@ -221,65 +220,72 @@ __noinline int gates(struct __sk_buff *skb)
 }
 
 /* Layers of a packet without a valid cached verdict. */
-static __always_inline void layers(struct __sk_buff *skb, struct pkt *p, int known)
+__noinline int layers(struct __sk_buff *skb)
 {
+	struct work *w = scratch();
+	if (!w)
+		return 0;
+	struct pkt *p = &w->p;
 	if (layers_address())
-		return;
+		return 0;
 	if (p->ports_ok && !p->fragment && p->dport == 53 && (p->proto == PROTO_UDP || p->proto == PROTO_TCP) &&
 	    p->spared != R_EXCEPTION && layers_dns(skb))
-		return;
-	if (p->local) {
-		settle(p, V_PASS, R_LOCAL);
-		if (p->observed)
-			settle(p, V_OBSERVE, p->observed);
-		return;
-	}
+		return 0;
+	if (p->local)
+		return settle(p, p->observed ? V_OBSERVE : V_PASS, p->observed ? p->observed : R_LOCAL);
 	if (!p->spared && layers_device())
-		return;
-	if (p->side == SIDE_IN && layers_inbound(skb, known))
-		return;
+		return 0;
+	if (p->side == SIDE_IN && layers_inbound(skb))
+		return 0;
 	if (p->observed)
-		settle(p, V_OBSERVE, p->observed);
-	else if (p->spared)
-		settle(p, V_PASS, p->spared);
-	else
-		settle(p, V_PASS, p->side == SIDE_IN && known ? R_ESTABLISHED : R_DEFAULT);
+		return settle(p, V_OBSERVE, p->observed);
+	return settle(p, V_PASS, p->spared ? p->spared : p->inbound ? p->inbound : R_DEFAULT);
 }
 
-/* Brings the entry of a re-decided flow up to date, or makes one. */
-static __always_inline struct flow *flow_settle(struct pkt *p, struct control *c, struct flow *f, __u32 opener, __u32 topo)
+/* Brings the entry of a re-decided flow up to date. */
+static __always_inline void flow_refresh(struct flow *f, struct pkt *p, __u32 opener, __u32 topo, int hello)
 {
-	__u32 sender = p->port + 1;
-	int lan_side = p->side != SIDE_IN;
-	int hello = p->side != SIDE_IN && !p->local &&
-		    (bare_syn(p) || (p->proto == PROTO_UDP && p->dport == 443 && opener == sender));
+	__u32 flags = f->flags & ~(FL_REDIRECT0 | FL_REDIRECT1 | FL_LOCAL);
+	flags |= redirect_flags(p);
+	if (p->local)
+		flags |= FL_LOCAL;
+	if (!flow_opener(flags))
+		flags |= opener << FL_INIT_SHIFT;
+	if (bare_syn(p)) {	/* the tuple is used anew */
+		flags &= ~(0xffff0000u | FL_CLOSED | FL_ANSWERED | FL_HELLO | FL_HOLD | (3u << FL_INIT_SHIFT));
+		flags |= opener << FL_INIT_SHIFT;
+		if (hello)
+			flags |= FL_HELLO;
+	}
+	f->flags = flags;
+	f->until_s = p->until_s;
+	f->topo = topo;
+	if (p->class)
+		f->class = p->class;
+	if (p->side != SIDE_IN || p->local) {
+		mac_to(f->mac_a, p->port ? p->dmac : p->smac);
+		mac_to(f->mac_b, p->port ? p->smac : p->dmac);
+	}
+	WRITE_ONCE(f->meta, meta_make(p->gen, p->verdict, p->reason, p->hash));
+}
 
-	if (f) {
-		__u32 flags = f->flags & ~(FL_REDIRECT0 | FL_REDIRECT1 | FL_LOCAL);
-		flags |= redirect_flags(p);
-		if (p->local)
-			flags |= FL_LOCAL;
-		if (bare_syn(p) && (p->side != SIDE_IN || p->verdict == V_PASS || p->verdict == V_OBSERVE)) {	/* the tuple is used anew */
-			flags &= ~(0xffff0000u | FL_CLOSED | FL_ANSWERED | FL_HELLO | FL_HOLD | (3u << FL_INIT_SHIFT));
-			flags |= opener << FL_INIT_SHIFT;
-			if (hello)
-				flags |= FL_HELLO;
-		}
-		f->flags = flags;
-		f->until_s = p->until_s;
-		f->topo = topo;
-		if (p->class)
-			f->class = p->class;
-		if (lan_side || p->local) {
-			mac_to(f->mac_a, p->port ? p->dmac : p->smac);
-			mac_to(f->mac_b, p->port ? p->smac : p->dmac);
-		}
-		WRITE_ONCE(f->meta, meta_make(p->gen, p->verdict, p->reason, p->hash));
+/* After a decision by the layers: the flow's entry, updated or made; 0 when it has and gets none. */
+static __always_inline struct flow *flow_settle(struct pkt *p, struct control *c, struct flow *f, __u32 opener,
+						__u32 topo, int *fresh)
+{
+	int passes = p->verdict == V_PASS || p->verdict == V_OBSERVE;
+	int outward = p->side != SIDE_IN && !p->local;
+	int hello = outward && (bare_syn(p) || (p->proto == PROTO_UDP && p->dport == 443 && opener == p->port + 1u));
+
+	if (f && p->known) {
+		flow_refresh(f, p, opener, topo, hello);
 		return f;
 	}
-	if (p->verdict != V_PASS && p->verdict != V_OBSERVE)
+	if (!passes || p->fragment || (p->side == SIDE_IN && !p->local))
 		return 0;
-	if (p->side == SIDE_IN && !p->local)
+	if (!f)
+		f = flow_get(flow_victim(p->hash, p->now_s));
+	if (!f)
 		return 0;
 	__u32 flags = opener << FL_INIT_SHIFT | redirect_flags(p);
 	if (p->local)
@@ -288,7 +294,8 @@ static __always_inline struct flow *flow_settle(struct pkt *p, struct control *c
 		flags |= FL_INSPECT;
 	if (hello)
 		flags |= FL_HELLO;
-	f = flow_insert(p, flags, topo);
+	flow_fill(f, p, flags, topo);
+	*fresh = 1;
 	return f;
 }
 
@@ -313,19 +320,19 @@ __noinline int decide(struct __sk_buff *skb)
 
 	__u32 topo = READ_ONCE(st->topo);
 	struct flow *f = 0;
-	int usable = cacheable(p), known = 0, fresh = 0;
+	int usable = cacheable(p), fresh = 0;
 	p->hash = flow_hash(&p->key, c->flow_seed);
-	if (usable)
-		f = flow_find(&p->key, p->hash);
+	if (usable) {
+		w->lookup = p->key;
+		f = flow_get(flow_index(p->hash));
+	}
 	if (f)
-		known = flow_known(f, p->now_s, p->proto);
-	__u32 opener = find_opener(p, c, known ? f : 0);
-	__u32 lan = c->wan_port < 0 ? p->port + 1u : 2u - (__u32)c->wan_port;
-	p->opener = !opener ? 0 : opener == lan ? 1 : 2;
-	if (!known && p->opener == 1 && p->side == SIDE_IN)
-		known = 1;	/* remembered as opened from the LAN */
+		p->known = flow_known(f, p->now_s, p->proto);
+	__u32 opener = find_opener(p, c, p->known ? f : 0);
+	if (c->wan_port >= 0 && opener)
+		p->opener = opener == 2u - (__u32)c->wan_port ? 1 : 2;
 
-	if (f && known && meta_epoch(f->meta) == p->gen && !(f->flags & FL_INSPECT) && !bare_syn(p) &&
+	if (f && p->known && meta_epoch(f->meta) == p->gen && !(f->flags & FL_INSPECT) && !bare_syn(p) &&
 	    (!f->until_s || f->until_s > p->now_s) &&
 	    macs_match(f, p->port, p->smac, p->dmac, c->wan_port, *(const __u64 *)c->box_mac)) {
 		__u64 meta = READ_ONCE(f->meta);
@@ -338,24 +345,22 @@ __noinline int decide(struct __sk_buff *skb)
 			f->topo = topo;
 		}
 	} else {
-		layers(skb, p, known);
-		if (usable && p->reason != R_TOXIC_DNS && !(p->dport == 53 && p->reason == R_EXCEPTION_BLOCK)) {
-			struct flow *before = f;
-			if (!(f && p->side == SIDE_IN && !p->local && p->verdict != V_PASS && p->verdict != V_OBSERVE && bare_syn(p)))
-				f = flow_settle(p, c, f, opener, topo);
-			fresh = f && f != before;
-			if (fresh && opener == p->port + 1u)
-				remember_opener(p, c);
-		}
-		if (p->unsolicited) {
+		layers(skb);
+		if (p->reason == R_INBOUND || !usable)
+			f = 0;	/* a forged SYN must not cut a flow of the LAN */
+		else if (p->reason == R_TOXIC_DNS || (p->dport == 53 && p->reason == R_EXCEPTION_BLOCK))
+			f = p->known ? f : 0;	/* one question is refused, not the way to the resolver */
+		else
+			f = flow_settle(p, c, f, opener, topo, &fresh);
+		if ((fresh && opener == p->port + 1u) || p->unsolicited)
 			remember_opener(p, c);
+		if (p->unsolicited)
 			event_packet(skb, E_INBOUND, p->payload);
-		}
 	}
 	if (f) {
 		flow_account(f, p->port, p->segments, p->wire_len, p->now_s,
 			     p->proto == PROTO_TCP ? p->tcp_flags & 0x3f : 0);
-		if ((f->flags & (FL_HELLO | FL_HOLD)) && p->payload_len && flow_opener(f->flags) == p->port + 1u &&
+		if ((f->flags & (FL_HELLO | FL_HOLD)) && p->payload_len && !p->fragment && flow_opener(f->flags) == p->port + 1u &&
 		    (p->verdict == V_PASS || p->verdict == V_OBSERVE) && p->reason != R_EXCEPTION) {
 			__u8 verdict = p->verdict, reason = p->reason;
 			int got = hello_check(skb, p, c, f);
@@ -402,8 +407,7 @@ __noinline int act(struct __sk_buff *skb)
 	case V_PASS:
 		if (dns) {
 			event_packet(skb, E_DNS, p->payload);
-			if ((p->features & F_RESOLVED) && p->sport == 53 && p->side == SIDE_IN &&
-			    (p->reason == R_ESTABLISHED || p->reason == R_LOCAL || p->reason == R_NEVER_BLOCK) && p->opener == 1)
+			if ((p->features & F_RESOLVED) && p->sport == 53 && p->side == SIDE_IN && p->known)
 				learn_answers(skb);
 		} else if (p->proto == PROTO_UDP && !p->cached && is_dhcp(p)) {
 			event_packet(skb, E_DHCP, p->payload);

@@ -80,6 +80,33 @@ static __always_inline int flow_known(const struct flow *f, __u32 now_s, __u8 pr
 	return age < (proto == 6 ? KNOWN_TCP_S : KNOWN_S);
 }
 
+/* Index of the entry of scratch()->lookup, or -1: flow_find as a function of its own. */
+__noinline int flow_index(__u64 hash)
+{
+	struct work *w = scratch();
+	if (!w)
+		return -1;
+	__u32 home = hash & (FLOW_COUNT - 1);
+	for (__u32 way = 0; way < FLOW_WAYS; way++) {
+		__u32 i = (home & ~(FLOW_WAYS - 1u)) | ((home + way) & (FLOW_WAYS - 1));
+		struct flow *f = bpf_map_lookup_elem(&flows, &i);
+		if (!f)
+			return -1;
+		__u64 tag = READ_ONCE(f->tag);
+		if (tag == hash && key_equal(&f->key, &w->lookup) && (READ_ONCE(f->meta) & 0xffff) == hash >> 48)
+			return i;
+		if (!tag)
+			return -1;
+	}
+	return -1;
+}
+
+static __always_inline struct flow *flow_get(int index)
+{
+	__u32 i = index;
+	return index < 0 ? 0 : bpf_map_lookup_elem(&flows, &i);
+}
+
 /* ---- memory of openers: survives epochs, eviction from the cache and restarts ---- */
 
 static __always_inline __u64 opener_hash(const struct addr *from, const struct addr *to,
@@ -117,19 +144,20 @@ static __always_inline int opener_recalled(__u64 h, __u32 now_s, __u32 limit)
 
 /* ---- insertion ---- */
 
-/* The entry least worth keeping of the group: free, else closed, else unanswered, else oldest. */
-static __always_inline struct flow *flow_victim(__u64 hash, __u32 now_s)
+/* Index of the entry least worth keeping of the group: free, else closed, else unanswered, else oldest. */
+__noinline int flow_victim(__u64 hash, __u32 now_s)
 {
-	struct flow *victim = 0;
-	__u32 worst = 0;
+	__u32 home = hash & (FLOW_COUNT - 1), worst = 0;
+	int victim = home;
 	for (__u32 way = 0; way < FLOW_WAYS; way++) {
-		struct flow *f = flow_at(hash, way);
+		__u32 i = (home & ~(FLOW_WAYS - 1u)) | ((home + way) & (FLOW_WAYS - 1));
+		struct flow *f = bpf_map_lookup_elem(&flows, &i);
 		if (!f)
-			return 0;
+			return -1;
 		if (!READ_ONCE(f->tag))
-			return f;
+			return i;
 		__u32 age = now_s - f->last_s;
-		if (age > 0x0fffffff)	/* a clock of another CPU a tick ahead */
+		if (age > 0x0fffffff)	/* another CPU's clock a tick ahead */
 			age = 0;
 		__u32 flags = f->flags, score = 1 + age;
 		if (flags & FL_CLOSED)
@@ -138,19 +166,18 @@ static __always_inline struct flow *flow_victim(__u64 hash, __u32 now_s)
 			score += 60;
 		if (score > worst) {
 			worst = score;
-			victim = f;
+			victim = i;
 		}
 	}
 	return victim;
 }
 
-static __always_inline struct flow *flow_insert(const struct pkt *p, __u32 flags, __u32 topo)
+/* Takes over `f` for the flow in hand. */
+static __always_inline void flow_fill(struct flow *f, const struct pkt *p, __u32 flags, __u32 topo)
 {
-	struct flow *f = flow_victim(p->hash, p->now_s);
-	if (!f)
-		return 0;
 	/* tag 0 first, tag last, both as full barriers: no reader takes a half-written entry for its own. */
-	if (__sync_lock_test_and_set(&f->tag, 0))
+	__u64 before = __sync_lock_test_and_set(&f->tag, 0);
+	if (before && before != p->hash)
 		count(C_FLOW_EVICTED, 1, 0);
 	f->key = p->key;
 	f->flags = flags;
@@ -168,7 +195,6 @@ static __always_inline struct flow *flow_insert(const struct pkt *p, __u32 flags
 	WRITE_ONCE(f->meta, meta_make(p->gen, p->verdict, p->reason, p->hash));
 	__sync_lock_test_and_set(&f->tag, p->hash);
 	count(C_FLOW_NEW, 1, 0);
-	return f;
 }
 
 /* Counters and TCP state of one more packet. */

@@ -111,14 +111,15 @@ __noinline int client_hello(struct __sk_buff *skb)
 	if (o + bpf_ntohs(len16) > end)
 		return HELLO_BAD;
 	struct extension_walk x = { .skb = skb, .at = o, .end = o + bpf_ntohs(len16), .avail = avail, .result = HELLO_BAD };
-	bpf_loop(64, extension_step, &x, 0);
+	bpf_loop(128, extension_step, &x, 0);
 	if (x.result != HELLO_NAME)
 		return x.result;
 	__u32 n = x.name_len;
 	asm volatile("" : "+r"(n));
 	if (n < 1 || n > NAME_MAX || bpf_skb_load_bytes(skb, x.name_at, w->raw, n))
 		return HELLO_MORE;
-	w->name_len = n;
+	__u32 last = (n - 1) & (RAW_BYTES - 1);
+	w->name_len = w->raw[last] == '.' ? last : n;
 	w->name_dotted = 1;
 	return HELLO_NAME;
 }

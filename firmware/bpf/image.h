@@ -59,6 +59,8 @@ static __always_inline __s32 find4(void *image, struct image_header *h, __u32 ke
 	__u32 hi = read_u32(image, h->index4.page, bucket + 1);
 	__u32 starts = h->start4.page;
 
+	if (!h->start4.count)	/* an empty section has no index either */
+		return -1;
 	for (int i = 0; i < SEARCH_STEPS; i++) {
 		if (lo >= hi)
 			break;
@@ -77,6 +79,8 @@ static __always_inline __s32 find6(void *image, struct image_header *h, __u64 kh
 	__u32 lo = read_u32(image, h->index6.page, bucket);
 	__u32 hi = read_u32(image, h->index6.page, bucket + 1);
 
+	if (!h->start6_hi.count)
+		return -1;
 	for (int i = 0; i < SEARCH_STEPS; i++) {
 		if (lo >= hi)
 			break;
@@ -92,20 +96,27 @@ static __always_inline __s32 find6(void *image, struct image_header *h, __u64 kh
 	return (__s32)lo - 1;
 }
 
+struct sorted_search { void *image; __u64 key; __u32 page, lo, hi; };
+
+static long sorted_step(__u32 i, void *data)
+{
+	struct sorted_search *x = data;
+	if (x->lo >= x->hi)
+		return 1;
+	__u32 mid = x->lo + ((x->hi - x->lo) >> 1);
+	if (read_u64(x->image, x->page, mid) < x->key)
+		x->lo = mid + 1;
+	else
+		x->hi = mid;
+	return 0;
+}
+
 /* True when `key` stands in the sorted u64 section. */
 static __always_inline int in_sorted(void *image, const struct section *s, __u64 key)
 {
-	__u32 lo = 0, hi = s->count, page = s->page;
-	for (int i = 0; i < SEARCH_STEPS; i++) {
-		if (lo >= hi)
-			break;
-		__u32 mid = lo + ((hi - lo) >> 1);
-		if (read_u64(image, page, mid) < key)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo < s->count && read_u64(image, page, lo) == key;
+	struct sorted_search x = { .image = image, .key = key, .page = s->page, .hi = s->count };
+	bpf_loop(32, sorted_step, &x, 0);
+	return x.lo < s->count && read_u64(image, x.page, x.lo) == key;
 }
 
 /* Class of an IPv4 address (host order) in the base of this slot; 0 not listed, -1 no base. */
@@ -183,6 +194,8 @@ __noinline int base_class_name(__u32 slot, __u64 hash)
 	__u32 hi = read_u32(image, h->index_name.page, bucket + 1);
 	__u32 page = h->hash_name.page;
 
+	if (!h->hash_name.count)
+		return 0;
 	for (int i = 0; i < SEARCH_STEPS; i++) {
 		if (lo >= hi)
 			return 0;

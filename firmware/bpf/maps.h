@@ -93,7 +93,8 @@ struct pkt {
 	__u8 local, opener, anomaly, verdict;
 	__u8 reason, class, category, cached;
 	__u8 spared, observed, rank, reset;
-	__u8 ext_bad, force_other, inspect, unsolicited;
+	__u8 ext_bad, known, recalled, unsolicited;
+	__u8 inbound, pad[7];	/* reason that layer 9 found to let it in */
 	__u64 name_hash;
 };
 
@@ -102,6 +103,8 @@ struct pkt {
 
 struct work {
 	struct pkt p;
+	struct flow_key lookup;		/* argument of flow_index() */
+	__u64 pad;
 	struct event event;
 	__u8 payload[EVENT_PAYLOAD];	/* must follow event */
 	__u32 name_len;			/* bytes of raw in use by the name, length bytes included */

@@ -11,28 +11,23 @@
 struct name_walk {
 	struct work *w;
 	__u64 h, key;
-	__u64 hash;		/* of the name that decided */
 	__u32 at;		/* next byte, counted down */
 	__u32 slot;
 	__u32 features;
 	__u32 now_s;
-	__u32 local_until;
-	__u32 class;		/* longest listed */
-	__u8 never, force, rank, local_action;
+	__u32 class, forced;	/* longest listed; longest with CLASS_FORCE */
+	__u64 device_exception, any_exception;	/* longest: action | until_s<<8 */
+	__u8 never, rank, pad[2];
 };
 
 enum name_verdict { NAME_CLEAN = 0, NAME_BLOCK = 1, NAME_OBSERVE = 2, NAME_NEVER = 3, NAME_EXC_BLOCK = 4, NAME_EXC_ALLOW = 5 };
 
-/* action | until_s<<8 of an exception for this name and this device or any; 0 none. */
+/* action | until_s<<8 of an exception for this name and this device (mac 0: any); 0 none. */
 __noinline __u64 local_name(__u64 hash, __u64 mac, __u32 now_s)
 {
 	struct local_name_key k = { .hash = hash };
 	mac_to(k.mac, mac);
 	struct local_name_value *v = bpf_map_lookup_elem(&local_names, &k);
-	if (!v || (v->until_s != FOREVER && v->until_s <= now_s)) {
-		mac_to(k.mac, 0);
-		v = bpf_map_lookup_elem(&local_names, &k);
-	}
 	if (!v || (v->until_s != FOREVER && v->until_s <= now_s))
 		return 0;
 	return v->action | (__u64)v->until_s << 8;
@@ -43,12 +38,15 @@ static __always_inline void suffix_seen(struct name_walk *n)
 	__u64 hash = n->h ^ (n->h >> 32);
 	hash *= NAME_FINAL;
 
+	/* longer suffixes come later and win */
 	if (n->features & F_LOCAL_NAMES) {
-		__u64 v = local_name(hash, n->w->p.side == SIDE_IN ? n->w->p.dmac : n->w->p.smac, n->now_s);
-		if (v) {	/* longer suffixes come later and win */
-			n->local_action = v;
-			n->local_until = v >> 8;
-		}
+		__u64 mac = n->w->p.side == SIDE_IN ? n->w->p.dmac : n->w->p.smac;
+		__u64 v = local_name(hash, mac, n->now_s);
+		if (v)
+			n->device_exception = v;
+		v = local_name(hash, 0, n->now_s);
+		if (v)
+			n->any_exception = v;
 	}
 	__u32 class = base_class_name(n->slot, hash);
 	if (!class)
@@ -58,11 +56,9 @@ static __always_inline void suffix_seen(struct name_walk *n)
 		n->never = 1;
 	if (class_rank(e) && (!n->rank || class_rank(e) < n->rank))
 		n->rank = class_rank(e);
-	if (class_action(e) == A_BLOCK || class_action(e) == A_OBSERVE) {
-		n->class = class;
-		n->hash = hash;
-		n->force = !!(class_flags(e) & CLASS_FORCE);
-	}
+	if ((class_flags(e) & CLASS_FORCE) && (class_action(e) == A_BLOCK || class_action(e) == A_OBSERVE))
+		n->forced = class;
+	n->class = class;
 }
 
 static long name_byte(__u32 i, void *data)
@@ -107,21 +103,24 @@ __noinline int name_decide(void)
 	__u64 whole = n.h ^ (n.h >> 32);
 	w->p.name_hash = whole ? whole : 1;
 	w->p.rank = n.rank;
-	if (n.local_action && n.local_action != A_NONE) {
-		if (n.local_until != FOREVER && (!w->p.until_s || n.local_until < w->p.until_s))
-			w->p.until_s = n.local_until;
-		if (n.local_action == A_BLOCK)
+	__u64 exception = n.device_exception ? n.device_exception : n.any_exception;
+	if ((__u8)exception) {
+		in_force(&w->p, exception >> 8);
+		if ((__u8)exception == A_BLOCK)
 			return NAME_EXC_BLOCK;
-		if (n.local_action == A_OBSERVE)
+		if ((__u8)exception == A_OBSERVE && !w->p.observed)
 			w->p.observed = R_EXCEPTION;
 		return NAME_EXC_ALLOW;
 	}
-	if (!n.class)
-		return n.never ? NAME_NEVER : NAME_CLEAN;
-	if (n.never && !n.force)
+	__u32 class = n.forced ? n.forced : n.class;
+	if (n.never && !n.forced)
 		return NAME_NEVER;
-	__u64 e = base_class_entry(n.slot, n.class);
-	w->p.class = n.class;
+	if (!class)
+		return NAME_CLEAN;
+	__u64 e = base_class_entry(n.slot, class);
+	if (class_action(e) != A_BLOCK && class_action(e) != A_OBSERVE)
+		return NAME_CLEAN;
+	w->p.class = class;
 	w->p.category = class_category(e);
 	return class_action(e) == A_BLOCK ? NAME_BLOCK : NAME_OBSERVE;
 }
@@ -167,10 +166,8 @@ __noinline int dns_question(struct __sk_buff *skb, __u32 offset, __u32 len, __u3
 	if (bpf_skb_load_bytes(skb, offset, head, sizeof(head)))
 		return 1;
 	__u16 flags = bpf_ntohs(head[1]);
-	if ((flags >> 15) != !!response || (flags >> 11 & 15))
+	if ((flags >> 15) != !!response || bpf_ntohs(head[2]) != 1)
 		return 2;
-	if (bpf_ntohs(head[2]) != 1)
-		return bpf_ntohs(head[2]) ? 1 : 2;
 	__u32 n = len - 12;
 	if (n > NAME_MAX + 5)
 		n = NAME_MAX + 5;

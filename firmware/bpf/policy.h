@@ -162,7 +162,7 @@ __noinline int layers_address(void)
 			better_rank(p, r->rank);
 		if (f & F_ESSENTIAL) {
 			struct essential_port_key ek = { .proto = p->proto, .port = service_port(p) };
-			__u32 *rank = p->ports_ok ? bpf_map_lookup_elem(&essential_ports, &ek) : 0;
+			__u32 *rank = p->ports_ok && ek.port ? bpf_map_lookup_elem(&essential_ports, &ek) : 0;
 			if (rank)
 				better_rank(p, *rank);
 			struct device_value *dv = bpf_map_lookup_elem(&device_class, &dev);
@@ -198,7 +198,7 @@ __noinline int layers_address(void)
 					return settle(p, V_REFUSE, R_EXCEPTION_BLOCK);
 				if (v->action == A_ALLOW || v->action == A_OBSERVE) {
 					p->spared = R_EXCEPTION;
-					if (v->action == A_OBSERVE)
+					if (v->action == A_OBSERVE && !p->observed)
 						p->observed = R_EXCEPTION;
 					break;
 				}
@@ -234,7 +234,8 @@ __noinline int layers_address(void)
 	p->class = class;
 	p->category = class_category(entry);
 	if (action == A_OBSERVE) {
-		p->observed = R_TOXIC_ADDRESS;
+		if (!p->observed)
+			p->observed = R_TOXIC_ADDRESS;
 		return 0;
 	}
 	return settle(p, p->opener == 2 ? V_DROP : V_REFUSE, R_TOXIC_ADDRESS);
@@ -278,7 +279,8 @@ __noinline int layers_dns(struct __sk_buff *skb)
 		p->spared = R_NEVER_BLOCK;
 		break;
 	case NAME_OBSERVE:
-		p->observed = R_TOXIC_DNS;
+		if (!p->observed)
+			p->observed = R_TOXIC_DNS;
 		return 0;
 	}
 	p->class = class;
@@ -309,15 +311,15 @@ __noinline int layers_device(void)
 				action = bpf_map_lookup_elem(&class_policy, &k);
 			k.kind = PK_COUNTRY;
 			k.value = geo >> 32;
-			if (!action && k.value)
+			if ((!action || !*action) && k.value)
 				action = bpf_map_lookup_elem(&class_policy, &k);
 			k.kind = PK_DEFAULT;
 			k.value = 0;
-			if (!action)
+			if (!action || !*action)
 				action = bpf_map_lookup_elem(&class_policy, &k);
 			if (action && *action == A_BLOCK)
 				return settle(p, V_REFUSE, R_DEVICE_CLASS);
-			if (action && *action == A_OBSERVE)
+			if (action && *action == A_OBSERVE && !p->observed)
 				p->observed = R_DEVICE_CLASS;
 		}
 	}
@@ -355,6 +357,8 @@ __noinline int quoted_flow_known(struct __sk_buff *skb)
 		addr_from4(&to, ip.dst);
 		k.proto = ip.proto;
 		at += (ip.vihl & 15) * 4;
+		if (ip.frag & bpf_htons(0x1fff))
+			return 0;
 	} else {
 		struct ip6_header ip;
 		if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || bpf_ntohl(ip.flow) >> 28 != 6)
@@ -365,14 +369,12 @@ __noinline int quoted_flow_known(struct __sk_buff *skb)
 		at += sizeof(ip);
 	}
 	__u16 sport = 0, dport = 0;
+	if (bpf_skb_load_bytes(skb, at, ports, 8))
+		return 0;
 	if (k.proto == PROTO_TCP || k.proto == PROTO_UDP) {
-		if (bpf_skb_load_bytes(skb, at, ports, 4))
-			return 0;
 		sport = bpf_ntohs(ports[0]);
 		dport = bpf_ntohs(ports[1]);
 	} else if (k.proto == PROTO_ICMP || k.proto == PROTO_ICMP6) {
-		if (bpf_skb_load_bytes(skb, at, ports, 8))
-			return 0;
 		if (icmp_is_echo(p->family, bpf_ntohs(ports[0]) >> 8))
 			sport = dport = bpf_ntohs(ports[2]);
 	}
@@ -383,15 +385,16 @@ __noinline int quoted_flow_known(struct __sk_buff *skb)
 	k.b = p->port ? to : from;
 	k.pa = p->port ? sport : dport;
 	k.pb = p->port ? dport : sport;
-	struct flow *f = flow_find(&k, flow_hash(&k, c->flow_seed));
+	w->lookup = k;
+	struct flow *f = flow_get(flow_index(flow_hash(&k, c->flow_seed)));
 	if (f && flow_known(f, p->now_s, k.proto))
 		return 1;
 	return opener_recalled(opener_hash(&from, &to, sport, dport, k.proto, c->flow_seed), p->now_s,
 			       k.proto == PROTO_TCP ? KNOWN_TCP_S : KNOWN_S);
 }
 
-/* Layer 9, side IN and not local. */
-__noinline int layers_inbound(struct __sk_buff *skb, int known)
+/* Layer 9, side IN and not local: 1 when refused; what lets it in is noted in p->inbound. */
+__noinline int layers_inbound(struct __sk_buff *skb)
 {
 	struct work *w = scratch();
 	struct control *c = settings();
@@ -409,16 +412,23 @@ __noinline int layers_inbound(struct __sk_buff *skb, int known)
 	} else if (!p->ports_ok) {
 		return 0;
 	} else if (p->proto == PROTO_TCP) {
-		if (!bare_syn(p))
+		if (!bare_syn(p)) {
+			if (p->known)
+				p->inbound = R_ESTABLISHED;
 			return 0;
+		}
 	} else if (is_icmp && icmp_is_error(p->family, p->sport)) {
-		if (quoted_flow_known(skb))
-			return settle(p, V_PASS, R_ICMP_ERROR);
+		if (quoted_flow_known(skb)) {
+			p->inbound = R_ICMP_ERROR;
+			return 0;
+		}
 		refusal = V_DROP;
 		error = 1;
 	} else {
-		if (known)
+		if (p->known || p->recalled) {
+			p->inbound = R_ESTABLISHED;
 			return 0;
+		}
 		if (p->proto != PROTO_UDP)
 			refusal = V_DROP;
 	}
@@ -430,12 +440,14 @@ __noinline int layers_inbound(struct __sk_buff *skb, int known)
 		__u32 *until = bpf_map_lookup_elem(&inbound_allow, &k);
 		if (until && in_force(p, *until)) {
 			p->unsolicited = 1;
-			return settle(p, V_PASS, R_INBOUND_ALLOWED);
+			p->inbound = R_INBOUND_ALLOWED;
+			return 0;
 		}
 	}
 	if (c->inbound_mode != IN_REFUSE || c->grace_until > p->now_s) {
 		p->unsolicited = !error;
-		return settle(p, V_PASS, R_LEARNING);
+		p->inbound = R_LEARNING;
+		return 0;
 	}
 	return settle(p, refusal, R_INBOUND);
 }

@@ -113,7 +113,7 @@ __noinline int refuse_tcp(struct __sk_buff *skb)
 	int partial = checksum_partial(skb, p->l4 + 16);
 	if (partial < 0)
 		goto failed;
-	if (!bare_syn(p) || p->force_other) {
+	if (!bare_syn(p)) {
 		if (store_ip(skb, p, p->l3, 20, PROTO_TCP, 0) || store_rst(skb, p, partial, 0))
 			goto failed;
 		bpf_clone_redirect(skb, c->ifindex[!p->port], 0);

@@ -5,7 +5,7 @@
 #pragma once
 #include "hello.h"
 
-#define ANSWERS_MAX 24
+#define ANSWERS_MAX 16
 #define RESOLVED_MIN_S 3600
 #define RESOLVED_MAX_S 86400
 
@@ -87,7 +87,7 @@ __noinline int learn_answers(struct __sk_buff *skb)
 		return 0;
 	int v = name_decide();
 	struct answer_walk a = { .skb = skb, .now_s = p->now_s, .never = v == NAME_NEVER, .rank = p->rank };
-	if (v != NAME_NEVER && !p->rank)
+	if ((v != NAME_NEVER && !p->rank) || v == NAME_BLOCK || v == NAME_OBSERVE)
 		return 0;
 	if (bpf_skb_load_bytes(skb, p->payload + 6, &count_wire, 2))
 		return 0;
