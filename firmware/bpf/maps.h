@@ -169,11 +169,11 @@ static __always_inline void addr_from4(struct addr *a, __u32 wire)
 	a->w[3] = wire;
 }
 
-/* From and to the four words of an IPv6 header, in a frame or on the stack. */
+/* From and to the four words of an IPv6 header on the stack (4-byte aligned there). */
 static __always_inline void addr_from6(struct addr *a, const __be32 *words)
 {
-	a->q[0] = ((const __u64 *)words)[0];
-	a->q[1] = ((const __u64 *)words)[1];
+	for (int i = 0; i < 4; i++)
+		a->w[i] = words[i];
 }
 
 static __always_inline void addr_to6(__be32 *words, const struct addr *a)
