@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
 from lab import plan
-from lab.topology import LAN_PORT, WAN_PORT, Topology
+from lab.netns import Process, Result
+from lab.topology import LAN_PORT, ROOT, WAN_PORT, Topology
+from vigie.errors import VigieError
+from vigie.filter import client
 
 BRIDGE = "br0"
 # Bits 3 and 14 of the link-local group: EAPOL (01:80:c2:00:00:03) and LLDP (..:0e).
 GROUP_FORWARD = (1 << 3) | (1 << 14)
+OBJECT = ROOT / "firmware/bpf/build/filter.bpf.o"
+LEARNING_S = 8.0
 
 
 def make_plain_bridge(lab: Topology) -> None:
     """Bridge both ports and give the bridge its address and default route; forwards what the product must forward."""
     box = lab.box
-    box.sysctl("net/ipv6/conf/default/accept_ra", 2)
     box.bridge(BRIDGE, LAN_PORT, WAN_PORT)
     box.ip("link", "set", BRIDGE, "type", "bridge", "group_fwd_mask", str(GROUP_FORWARD))
     give_address(lab)
@@ -22,6 +34,110 @@ def make_plain_bridge(lab: Topology) -> None:
 def give_address(lab: Topology) -> None:
     """Static address of the office range and default route, on an existing `br0`."""
     box = lab.box
-    box.ip("link", "set", BRIDGE, "address", plan.MACS["box"])
+    box.sysctl(f"net/ipv6/conf/{BRIDGE}/accept_ra", 2)
+    box.ip("link", "set", BRIDGE, "address", plan.MACS["box"], "up")
     box.address(BRIDGE, f"{plan.BOX4}/24", f"{plan.BOX6}/64")
     box.route("default", "via", plan.GATEWAY4)
+
+
+@dataclass
+class Product:
+    """`vigie filter run` in the box's namespace, with all its files in the lab's temporary folder."""
+
+    lab: Topology
+    base: Path
+    learning_s: float = LEARNING_S
+    settings: dict[str, Any] = field(default_factory=dict)
+    process: Process | None = None
+
+    def __post_init__(self) -> None:
+        self.folder = self.lab.world.temp / "box"
+        self.folder.mkdir()
+        self.socket = self.folder / "filter.sock"
+        self.pins = self.lab.world.mount_bpffs() / "vigie"
+        self.vigie = str(Path(self.lab.world.python).parent / "vigie")
+        self.configuration = self.folder / "filter.yaml"
+        (self.folder / "state").mkdir()
+        self.configuration.write_text(yaml.safe_dump(self._settings()))
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "ports": [LAN_PORT, WAN_PORT],
+            "bridge": BRIDGE,
+            "object": str(OBJECT),
+            "pin_dir": str(self.pins),
+            "state_dir": str(self.folder / "state"),
+            "socket": str(self.socket),
+            "base": str(self.folder / "base.vgb"),
+            "builtin_base": str(self.base),
+            "journal": {"path": str(self.folder / "journal.db")},
+            "page_ports": ["80/tcp"],
+            "inbound": {"mode": "learn", "learning_days": self.learning_s / 86400, "grace_s": 0},
+            "loop": {"interval_ms": 200, "reopen_s": 2},
+            **self.settings,
+        }
+
+    def start(self, seconds: float = 30.0) -> float:
+        """Start the daemon and wait until it answers `status`; returns how long that took (s)."""
+        start = time.monotonic()
+        self.process = self.lab.box.start("filter", self.vigie, "filter", "run", "--config", str(self.configuration))
+        while self.status(missing_ok=True) is None:
+            if not self.process.running or time.monotonic() - start > seconds:
+                raise AssertionError(f"vigie filter run does not answer:\n{self.process.tail(40)}")
+            time.sleep(0.02)
+        return time.monotonic() - start
+
+    def kill(self) -> None:
+        """SIGKILL: no goodbye."""
+        self._running().kill()
+
+    def stop(self) -> None:
+        code = self._running().stop(10)
+        if code != 0:
+            raise AssertionError(f"vigie filter run must end with 0 when told to, ended with {code}:\n{self.log}")
+
+    def _running(self) -> Process:
+        if self.process is None or not self.process.running:
+            raise AssertionError(f"the daemon is not running:\n{self.log}")
+        return self.process
+
+    @property
+    def log(self) -> str:
+        return self.process.tail(40) if self.process else ""
+
+    def status(self, *, missing_ok: bool = False) -> dict[str, Any] | None:
+        """The daemon's own account, over its socket (no new process: fit for polling)."""
+        try:
+            return client.call(self.socket, "status")
+        except VigieError as error:
+            if missing_ok:
+                return None
+            raise AssertionError(f"status: {error}\n{self.log}") from error
+
+    def cli(self, *argv: str, timeout: float = 30.0) -> Result:
+        """A command as an operator types it."""
+        return self.lab.box.run(self.vigie, "--socket", str(self.socket), *argv, timeout=timeout)
+
+    def json(self, *argv: str) -> Any:
+        return json.loads(self.cli(*argv, "--json").require().out)
+
+    def roles(self) -> dict[str, str]:
+        """Port name -> "lan", "wan" or "unknown"."""
+        status = self.status() or {}
+        return {port["name"]: port["role"] for port in status["ports"]}
+
+    def wait_roles(self, wan: str = WAN_PORT, seconds: float = 20.0) -> float:
+        """Until the daemon knows which port is the internet side; returns how long it took (s)."""
+        start = time.monotonic()
+        while self.roles().get(wan) != "wan":
+            if time.monotonic() - start > seconds:
+                raise AssertionError(f"{wan} is not the WAN port after {seconds} s: {self.roles()}\n{self.log}")
+            time.sleep(0.05)
+        return time.monotonic() - start
+
+    def wait_learning_over(self, seconds: float = 60.0) -> None:
+        deadline = time.monotonic() + seconds
+        while (inbound := (self.status() or {})["inbound"])["mode"] != 2:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"inbound is not refused {seconds} s later: {inbound}\n{self.log}")
+            time.sleep(0.1)

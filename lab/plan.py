@@ -99,3 +99,7 @@ class Indicators:
     def zone(self) -> dict[str, list[str]]:
         """Name -> addresses, for the internet's DNS server."""
         return {name: [site.v4, site.v6] for site in self.sites for name in site.names}
+
+
+# For a lab without the product: nothing is listed, the names only have to exist.
+PLAIN_INDICATORS = Indicators("193.51.24.101", "2001:660:7c00:1::101", ("toxic-name.example",))

@@ -141,3 +141,18 @@ def checksum_faults(frame: bytes) -> list[str]:
     if name and checksum(pseudo + body):
         faults.append(f"{name} checksum {body[:20].hex()}")
     return faults
+
+
+def udp4(
+    destination: str, source: str, source4: str, destination4: str, sport: int, dport: int, payload: bytes,
+    tags: Iterable[tuple[int, int]] = (),
+) -> bytes:  # fmt: skip
+    """An IPv4 UDP frame with right checksums."""
+    ends = socket.inet_aton(source4) + socket.inet_aton(destination4)
+    length = 8 + len(payload)
+    udp = struct.pack("!HHHH", sport, dport, length, 0) + payload
+    total = checksum(ends + struct.pack("!BBH", 0, 17, length) + udp) or 0xFFFF
+    udp = udp[:6] + struct.pack("!H", total) + udp[8:]
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + length, 1, 0, 64, 17, 0) + ends
+    head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
+    return ethernet(destination, source, 0x0800, head + udp, tags)

@@ -1,0 +1,150 @@
+"""The toxic base of the lab, from real feeds (or the sample in tests/data), and the indicators taken from it."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import plan
+from lab.errors import LabError
+from lab.topology import ROOT
+from vigie.contract.codes import Action, Direction
+from vigie.filter.base.basefile import load_base
+from vigie.filter.base.image import build_image
+from vigie.filter.base.lookup import Lookup
+from vigie.filter.base.readers.source import unfold
+
+CACHE = ROOT / "build" / "lab"
+COMPILE_S = 240.0
+NAMES = 3
+NAME = re.compile(r"[a-z0-9-]{1,20}\.[a-z]{2,6}")
+WORD = re.compile(r"[0-9a-z.:-]{4,64}")
+PREFERRED = ("c2", "threatfox", "phish", "zeek")
+SAMPLE = ROOT / "tests" / "data" / "feeds"
+VENDOR_FEED = """\
+version: 1
+feeds:
+  - name: lab-vendor  # becomes toxic during the scenario
+    file: vendor.txt
+    category: c2
+    direction: both
+    action: block
+    source: the lab's own scenario
+    licence: EUPL-1.2
+    redistributable: true
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Bases:
+    """`plain` is in force from the start; `with_vendor` also lists the camera vendor's addresses."""
+
+    feeds: Path
+    plain: Path
+    with_vendor: Path
+
+
+def feeds_folder() -> Path:
+    """Real feeds when present, else the sample that comes with the repository."""
+    data = Path(os.environ.get("VIGIE_DATA", ROOT.parent / "shared" / "data"))
+    return data / "feeds" if (data / "feeds").is_dir() else SAMPLE
+
+
+def compile_bases(tell: Callable[[str], None]) -> Bases:
+    """Compile both bases with `vigie base compile`; cached under the digest of feeds, policy data and compiler."""
+    feeds = feeds_folder()
+    digest = _digest([feeds, ROOT / "firmware/src/vigie/filter/base", ROOT / "firmware/src/vigie/data"])
+    folder = CACHE / digest
+    bases = Bases(feeds, folder / "base.vgb", folder / "with-vendor.vgb")
+    extra = folder / "vendor.yaml"
+    for path, more in ((bases.plain, []), (bases.with_vendor, [str(extra)])):
+        if path.exists():
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        extra.write_text(VENDOR_FEED)
+        (folder / "vendor.txt").write_text(f"{plan.VENDOR.v4}\n{plan.VENDOR.v6}\n")
+        tell(f"compiling {path.name} from {feeds} ...")
+        _compile([str(feeds), *more], path)
+    return bases
+
+
+def _compile(feeds: list[str], path: Path) -> None:
+    vigie = Path(sys.executable).parent / "vigie"
+    partial = path.with_suffix(".partial")
+    argv = [str(vigie), "base", "compile", *feeds, "-o", str(partial)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=COMPILE_S, check=False)
+    if done.returncode != 0:
+        raise LabError(f"{' '.join(argv)}: exit {done.returncode}\n{(done.stdout + done.stderr)[-3000:]}")
+    partial.rename(path)
+
+
+def _digest(places: Iterable[Path]) -> str:
+    """Of names and contents of every file there."""
+    state = hashlib.sha256()
+    for place in places:
+        for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
+            if path.is_file() and "__pycache__" not in path.parts:
+                state.update(str(path.relative_to(place)).encode() + b"\0")
+                state.update(hashlib.sha256(path.read_bytes()).digest())
+    return state.hexdigest()[:16]
+
+
+def _words(folder: Path) -> Iterator[str]:
+    """Everything in the feeds that looks like an address or a name; feeds of command servers and phishing first."""
+    files = [path for path in folder.rglob("*") if path.is_file() and ".tar" not in path.suffixes]
+    for path in sorted(files, key=lambda path: (not any(word in str(path) for word in PREFERRED), str(path))):
+        for line in unfold(path).decode("utf-8", "replace").splitlines():
+            if not line.startswith(("#", ";", "!")):
+                yield from WORD.findall(line.lower())
+
+
+def _blocks(lookup: Lookup, number: int) -> bool:
+    """The class refuses what the office opens, on every port."""
+    entry = lookup.classes[number]
+    return entry.action == Action.BLOCK and entry.direction != Direction.IN and not entry.never and not entry.ports_only
+
+
+def pick(bases: Bases) -> plan.Indicators:
+    """Real indicators of the compiled base: whole-machine entries that block both ways or outward, and names.
+
+    Also checks that the lab's clean servers are clean: a feed may list anything one day.
+    """
+    lookup = Lookup(build_image(load_base(bases.plain)))
+    for site in plan.PLAIN_INDICATORS.sites[:8]:
+        for address in (site.v4, site.v6):
+            if lookup.classes[lookup.address(address)].action == Action.BLOCK:
+                raise LabError(
+                    f"{address} ({site.name}) is listed by {bases.feeds}: give it another address in lab/plan.py"
+                )
+    toxic4 = toxic6 = ""
+    names: list[str] = []
+    for word in _words(bases.feeds):
+        if toxic4 and toxic6 and len(names) >= NAMES:
+            return plan.Indicators(toxic4, toxic6, tuple(names))
+        try:
+            address = ipaddress.ip_address(word)
+        except ValueError:
+            if (
+                len(names) < NAMES
+                and word not in names
+                and NAME.fullmatch(word)
+                and _blocks(lookup, lookup.name(word)[1])
+            ):
+                names.append(word)
+            continue
+        if (toxic4 if address.version == 4 else toxic6) or not _blocks(lookup, lookup.address(word)):
+            continue
+        if address.version == 4:
+            toxic4 = word
+        else:
+            toxic6 = word
+    raise LabError(
+        f"{bases.feeds}: not enough indicators: {toxic4 or 'no IPv4'}, {toxic6 or 'no IPv6'}, {len(names)} names"
+    )

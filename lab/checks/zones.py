@@ -1,0 +1,128 @@
+"""Cables the wrong way round, a loop, a rogue router: the box finds its way and the office does not notice."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+
+from lab import plan, wire
+from lab.office import Office, within
+
+LOOP_MS = 1000.0
+
+
+def _filtering(office: Office) -> list[str]:
+    """Roles are right: out passes, toxic is refused, in is refused."""
+    return [
+        office["pc"].must_reach(plan.TOWN.v4, plan.HTTPS, within=15).evidence,
+        office["pc"].must_reach(plan.TOWN.v6, plan.HTTPS, within=15).evidence,
+        office["pc"].must_refuse_fast(office.indicators.toxic4, plan.HTTPS).evidence,
+        _in_refused(office),
+    ]
+
+
+def _in_refused(office: Office, seconds: float = 15.0) -> str:
+    """Inbound is let through until the roles are confirmed; then it must be refused."""
+    deadline = time.monotonic() + seconds
+    while True:
+        probe = office["internet"].probe(plan.host6("printer"), 9100)
+        if probe.outcome != "reached":
+            return probe.evidence
+        if time.monotonic() > deadline:
+            raise AssertionError(f"roles are not found {seconds} s after the cables moved:\n{probe.evidence}")
+        time.sleep(0.1)
+
+
+def cables_swapped(office: Office) -> str:
+    lines = []
+    for turn in ("exchanged", "back"):
+        start = time.monotonic()
+        office.lab.swap_cables()
+        lines += [turn, *_filtering(office)]
+        office.times["cables_swapped_s"] = max(office.times.get("cables_swapped_s", 0.0), time.monotonic() - start)
+        with office.unheard(office.lab.servers.plain.log, "the toxic server"):
+            office["pc"].must_refuse_fast(office.indicators.toxic6, plan.SINK)
+    return "\n".join(lines)
+
+
+def rogue_router(office: Office) -> str:
+    """A machine of the office announces itself as router (RA) and answers DHCP: the roles stay, an alert is raised."""
+    before = office.box.json("filter", "status")
+    camera_mac, link_local = plan.MACS["camera"], "fe80::4619:b6ff:fe00:11"
+    with wire.Tap(office["camera"], "eth0") as cable:
+        for _ in range(3):
+            cable.send(router_advertisement(camera_mac, link_local, lifetime=1800), dhcp_offer(camera_mac))
+            time.sleep(0.3)
+        lines = [
+            office["pc"].must_reach(plan.TOWN.v4, plan.HTTPS).evidence,
+            office["pc"].must_refuse_fast(office.indicators.toxic4, plan.HTTPS).evidence,
+            _in_refused(office, 1.0),
+        ]
+        after = office.box.json("filter", "status")
+        cable.send(router_advertisement(camera_mac, link_local, lifetime=0))  # withdraw it from everybody's tables
+    if before["wan_port"] != after["wan_port"]:
+        raise AssertionError(f"roles flipped: {before['wan_port']} -> {after['wan_port']}")
+    alerts = [alert for alert in after["alerts"] if "rogue" in str(alert)]
+    if not alerts:
+        raise AssertionError(f"no alert about the rogue router: {after['alerts']}")
+    return "\n".join([*lines, str(alerts[-1])])
+
+
+def router_advertisement(mac: str, link_local: str, lifetime: int) -> bytes:
+    """To all nodes, with the source link-layer address option."""
+    source = socket.inet_pton(socket.AF_INET6, link_local)
+    target = socket.inet_pton(socket.AF_INET6, "ff02::1")
+    body = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, lifetime, 0, 0) + bytes([1, 1]) + wire.mac_bytes(mac)
+    total = wire.checksum(source + target + struct.pack("!II", len(body), 58) + body)
+    body = body[:2] + struct.pack("!H", total) + body[4:]
+    head = struct.pack("!IHBB", 0x60000000, len(body), 58, 255) + source + target
+    return wire.ethernet("33:33:00:00:00:01", mac, 0x86DD, head + body)
+
+
+def dhcp_offer(mac: str) -> bytes:
+    """An offer that nobody asked for, naming the camera as router."""
+    own = socket.inet_aton(plan.host4("camera"))
+    message = struct.pack("!BBBBIHH", 2, 1, 6, 0, 0x1234, 0, 0x8000) + b"\0" * 4 + socket.inet_aton("192.168.1.222")
+    message += (
+        own + b"\0" * 4 + wire.mac_bytes("8c:85:90:00:00:78").ljust(16, b"\0") + b"\0" * 192 + b"\x63\x82\x53\x63"
+    )
+    message += bytes([53, 1, 2, 54, 4]) + own + bytes([3, 4]) + own + bytes([51, 4, 0, 0, 14, 16, 255])
+    return wire.udp4("ff:ff:ff:ff:ff:ff", mac, plan.host4("camera"), "255.255.255.255", 67, 68, message)
+
+
+def loop(office: Office) -> str:
+    """Both cables in the office switch, and a broadcast that would turn for ever: blocked within a second, then reopened."""
+    storm = wire.ethernet("ff:ff:ff:ff:ff:ff", plan.MACS["tv"], 0x88B6, b"VIGIE-LAB-STORM".ljust(60, b"\0"))
+    with wire.Tap(office["tv"], "eth0", buffer=1 << 16) as screen:
+        start = time.monotonic()
+        office.lab.plug("wan0", "lan")
+        screen.send(*[storm] * 10)
+        ended = _quiet(office, start)
+    office.times["loop"] = ended
+    text = within(ended, LOOP_MS, "storm ended after")
+    status = office.box.json("filter", "status")
+    office["pc"].must_reach(plan.host4("printer"))
+    start = time.monotonic()
+    office.lab.plug("wan0", "router")
+    reached = office["pc"].must_reach(plan.TOWN.v4, within=20)
+    office.times["loop_reopened_s"] = time.monotonic() - start
+    return "\n".join([text, f"loop reported: {status.get('loop')}", reached.evidence, *_filtering(office)])
+
+
+def _quiet(office: Office, start: float, seconds: float = 5.0) -> float:
+    """ms from `start` to the first 100 ms in which the box's LAN port received next to nothing."""
+    deadline = start + seconds
+    before, since = _received(office), time.monotonic()
+    while time.monotonic() < deadline:
+        time.sleep(0.1)
+        now = _received(office)
+        if now - before < 100:
+            return (since - start) * 1000
+        before, since = now, time.monotonic()
+    raise AssertionError(f"the loop is still storming after {seconds} s: {now - before} frames in 100 ms")
+
+
+def _received(office: Office) -> int:
+    links = {str(link["ifname"]): link for link in office["box"].show_links()}
+    return int(links["lan0"]["stats64"]["rx"]["packets"])
