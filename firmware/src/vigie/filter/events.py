@@ -26,10 +26,11 @@ FROM_INTERNET: Final = 2
 
 
 class Event(NamedTuple):
-    """One report of the data path, immutable (a tuple: made ten times faster than a frozen dataclass). Addresses and MACs are raw (16 and 6 bytes); the properties give text.
+    """One report of the data path, immutable (a tuple: made ten times faster than a frozen dataclass).
 
-    ns: CLOCK_MONOTONIC. sport, dport: ICMP type and code for ICMP. vlan: None when untagged. family: 4, 6, or 0 for
-    frames that are not IP. direction: 1 to the internet, 2 from it, 0 unknown or local. payload: see verdicts.h.
+    Addresses and MACs are raw (16 and 6 bytes); the properties give text. ns: CLOCK_MONOTONIC. sport, dport: ICMP
+    type and code for ICMP. vlan: None when untagged. family: 4, 6, or 0 for frames that are not IP. direction: 1 to
+    the internet, 2 from it, 0 unknown or local. payload: see verdicts.h.
     """
 
     ns: int

@@ -1,4 +1,4 @@
-"""BPF objects, maps and programs through libbpf.so.1: the only module that calls it.
+"""BPF objects, maps and programs through libbpf.so.1.
 
 Works with libbpf 1.1 (Debian 12), 1.5 (Debian 13) and 1.6 (Buildroot). `BpfObject.load` takes duplicates of the
 descriptors it needs and gives the rest back, so that a `Map` or a `Program` lives as long as somebody holds it.
@@ -6,7 +6,6 @@ descriptors it needs and gives the rest back, so that a `Map` or a `Program` liv
 
 from __future__ import annotations
 
-import collections
 import ctypes
 import errno
 import fcntl
@@ -14,12 +13,33 @@ import mmap
 import os
 import weakref
 from collections.abc import Collection, Iterator
-from ctypes import POINTER, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import c_uint32
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple
 
 from vigie.errors import BpfError, LayoutError
+from vigie.filter.bpfcalls import (
+    ENOTSUPP,
+    BatchOpts,
+    MapCreateOpts,
+    OpenOpts,
+    RawMapInfo,
+    RawProgInfo,
+    TestRunOpts,
+    errno_name,
+    fail,
+    fence,
+    lib,
+    messages,
+    possible_cpus,
+    version,
+)
+
+__all__ = [
+    "BpfObject", "Map", "MapInfo", "Program", "ProgramStats", "Run", "enable_stats", "errno_name", "fail", "fence",
+    "map_info", "possible_cpus", "skb_context", "version", "xdp_context",
+]  # fmt: skip
 
 # Kernel numbers, include/uapi/linux/bpf.h.
 TYPE_HASH, TYPE_ARRAY, TYPE_PERCPU_HASH, TYPE_PERCPU_ARRAY = 1, 2, 5, 6
@@ -30,7 +50,6 @@ BPF_F_NO_PREALLOC: Final = 1 << 0
 BPF_F_MMAPABLE: Final = 1 << 10
 BPF_F_INNER_MAP: Final = 1 << 12
 TEST_XDP_LIVE_FRAMES: Final = 1 << 1
-_ENOTSUPP: Final = 524  # kernel-internal "not supported" that BPF map operations leak to user space
 
 LOG_BYTES: Final = 4 << 20
 TEST_BYTES: Final = 65536
@@ -38,173 +57,6 @@ _CTX_BYTES: Final = 256
 BATCH: Final = 4096
 MAX_TEST_FRAME: Final = 3520
 """Longest frame that every 6.x kernel takes in a test run: one page less head room and `skb_shared_info`."""
-
-
-class _OpenOpts(ctypes.Structure):
-    _fields_ = [
-        ("sz", c_size_t), ("object_name", c_char_p), ("relaxed_maps", ctypes.c_bool), ("pin_root_path", c_char_p),
-        ("reserved", c_uint32), ("kconfig", c_char_p), ("btf_custom_path", c_char_p),
-        ("kernel_log_buf", c_void_p), ("kernel_log_size", c_size_t), ("kernel_log_level", c_uint32),
-    ]  # fmt: skip
-
-
-class _MapCreateOpts(ctypes.Structure):
-    _fields_ = [
-        ("sz", c_size_t), ("btf_fd", c_uint32), ("btf_key_type_id", c_uint32), ("btf_value_type_id", c_uint32),
-        ("btf_vmlinux_value_type_id", c_uint32), ("inner_map_fd", c_uint32), ("map_flags", c_uint32),
-        ("map_extra", c_uint64), ("numa_node", c_uint32), ("map_ifindex", c_uint32),
-    ]  # fmt: skip
-
-
-class _BatchOpts(ctypes.Structure):
-    _fields_ = [("sz", c_size_t), ("elem_flags", c_uint64), ("flags", c_uint64)]
-
-
-class _TestRunOpts(ctypes.Structure):
-    _fields_ = [
-        ("sz", c_size_t), ("data_in", c_void_p), ("data_out", c_void_p),
-        ("data_size_in", c_uint32), ("data_size_out", c_uint32), ("ctx_in", c_void_p), ("ctx_out", c_void_p),
-        ("ctx_size_in", c_uint32), ("ctx_size_out", c_uint32), ("retval", c_uint32), ("repeat", c_int),
-        ("duration", c_uint32), ("flags", c_uint32), ("cpu", c_uint32), ("batch_size", c_uint32),
-    ]  # fmt: skip
-
-
-class _MapInfo(ctypes.Structure):
-    _fields_ = [
-        ("type", c_uint32), ("id", c_uint32), ("key_size", c_uint32), ("value_size", c_uint32),
-        ("max_entries", c_uint32), ("map_flags", c_uint32), ("name", ctypes.c_char * 16), ("rest", c_uint32 * 12),
-    ]  # fmt: skip
-
-
-class _ProgInfo(ctypes.Structure):
-    """struct bpf_prog_info; only the fields before and after the arrays are used."""
-
-    _fields_ = [
-        ("type", c_uint32), ("id", c_uint32), ("tag", ctypes.c_ubyte * 8), ("jited_prog_len", c_uint32),
-        ("xlated_prog_len", c_uint32), ("jited_prog_insns", c_uint64), ("xlated_prog_insns", c_uint64),
-        ("load_time", c_uint64), ("created_by_uid", c_uint32), ("nr_map_ids", c_uint32), ("map_ids", c_uint64),
-        ("name", ctypes.c_char * 16), ("ifindex", c_uint32), ("flags", c_uint32), ("netns_dev", c_uint64),
-        ("netns_ino", c_uint64), ("nr_jited_ksyms", c_uint32), ("nr_jited_func_lens", c_uint32),
-        ("jited_ksyms", c_uint64), ("jited_func_lens", c_uint64), ("btf_id", c_uint32),
-        ("func_info_rec_size", c_uint32), ("func_info", c_uint64), ("nr_func_info", c_uint32),
-        ("nr_line_info", c_uint32), ("line_info", c_uint64), ("jited_line_info", c_uint64),
-        ("nr_jited_line_info", c_uint32), ("line_info_rec_size", c_uint32), ("jited_line_info_rec_size", c_uint32),
-        ("nr_prog_tags", c_uint32), ("prog_tags", c_uint64), ("run_time_ns", c_uint64), ("run_cnt", c_uint64),
-        ("recursion_misses", c_uint64), ("verified_insns", c_uint32), ("rest", c_uint32 * 3),
-    ]  # fmt: skip
-
-
-_PrintFn = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
-# A va_list argument is passed as one pointer on x86-64 (array type) and arm64 (large aggregate): taken and
-# handed to vsnprintf as such.
-
-_SIGNATURES: Final[dict[str, tuple[Any, list[Any]]]] = {
-    "libbpf_set_print": (c_void_p, [_PrintFn]),
-    "libbpf_version_string": (c_char_p, []),
-    "libbpf_num_possible_cpus": (c_int, []),
-    "bpf_object__open_file": (c_void_p, [c_char_p, POINTER(_OpenOpts)]),
-    "bpf_object__load": (c_int, [c_void_p]),
-    "bpf_object__close": (None, [c_void_p]),
-    "bpf_object__next_map": (c_void_p, [c_void_p, c_void_p]),
-    "bpf_object__next_program": (c_void_p, [c_void_p, c_void_p]),
-    "bpf_map__name": (c_char_p, [c_void_p]),
-    "bpf_map__fd": (c_int, [c_void_p]),
-    "bpf_map__type": (c_int, [c_void_p]),
-    "bpf_map__key_size": (c_uint32, [c_void_p]),
-    "bpf_map__value_size": (c_uint32, [c_void_p]),
-    "bpf_map__max_entries": (c_uint32, [c_void_p]),
-    "bpf_map__map_flags": (c_uint32, [c_void_p]),
-    "bpf_map__set_max_entries": (c_int, [c_void_p, c_uint32]),
-    "bpf_map__set_pin_path": (c_int, [c_void_p, c_char_p]),
-    "bpf_map__reuse_fd": (c_int, [c_void_p, c_int]),
-    "bpf_program__name": (c_char_p, [c_void_p]),
-    "bpf_program__fd": (c_int, [c_void_p]),
-    "bpf_program__set_autoload": (c_int, [c_void_p, ctypes.c_bool]),
-    "bpf_map_create": (c_int, [c_int, c_char_p, c_uint32, c_uint32, c_uint32, POINTER(_MapCreateOpts)]),
-    "bpf_map_lookup_elem": (c_int, [c_int, c_void_p, c_void_p]),
-    "bpf_map_update_elem": (c_int, [c_int, c_void_p, c_void_p, c_uint64]),
-    "bpf_map_delete_elem": (c_int, [c_int, c_void_p]),
-    "bpf_map_get_next_key": (c_int, [c_int, c_void_p, c_void_p]),
-    "bpf_map_lookup_batch": (
-        c_int,
-        [c_int, c_void_p, c_void_p, c_void_p, c_void_p, POINTER(c_uint32), POINTER(_BatchOpts)],
-    ),
-    "bpf_map_update_batch": (c_int, [c_int, c_void_p, c_void_p, POINTER(c_uint32), POINTER(_BatchOpts)]),
-    "bpf_map_get_fd_by_id": (c_int, [c_uint32]),
-    "bpf_obj_pin": (c_int, [c_int, c_char_p]),
-    "bpf_obj_get": (c_int, [c_char_p]),
-    "bpf_obj_get_info_by_fd": (c_int, [c_int, c_void_p, POINTER(c_uint32)]),
-    "bpf_prog_test_run_opts": (c_int, [c_int, POINTER(_TestRunOpts)]),
-    "bpf_enable_stats": (c_int, [c_int]),
-}
-
-messages: collections.deque[str] = collections.deque(maxlen=200)
-"""Latest warnings of libbpf, for error messages."""
-
-
-def _print(level: int, fmt: bytes, args: int | None) -> int:
-    if level < 2:  # LIBBPF_WARN, LIBBPF_INFO; debug is left out
-        buffer = ctypes.create_string_buffer(4096)
-        ctypes.pythonapi.PyOS_vsnprintf(buffer, c_size_t(len(buffer)), c_char_p(fmt), c_void_p(args))
-        messages.append(buffer.value.decode("utf-8", "replace").rstrip())
-    return 0
-
-
-_print_callback = _PrintFn(_print)  # kept for the life of the process: libbpf holds the pointer
-
-
-def _open_library() -> ctypes.CDLL:
-    try:
-        library = ctypes.CDLL("libbpf.so.1", use_errno=True)
-    except OSError as e:
-        raise BpfError(f"libbpf.so.1 cannot be opened ({e}): install libbpf 1.1 or later (Debian: libbpf1)") from e
-    for name, (restype, argtypes) in _SIGNATURES.items():
-        function = getattr(library, name)
-        function.restype, function.argtypes = restype, argtypes
-    library.libbpf_set_print(_print_callback)
-    return library
-
-
-_library: ctypes.CDLL | None = None
-
-
-def lib() -> ctypes.CDLL:
-    """libbpf, opened at the first use: reading captures or help texts needs no kernel."""
-    global _library
-    if _library is None:
-        _library = _open_library()
-    return _library
-
-
-def errno_name(number: int) -> str:
-    """`EPERM (Operation not permitted)`."""
-    if number == _ENOTSUPP:
-        return "ENOTSUPP (not supported by this kernel)"
-    if number >= 4000:  # enum libbpf_errno
-        return f"libbpf error {number}"
-    return f"{errno.errorcode.get(number, str(number))} ({os.strerror(number)})"
-
-
-def fail(what: str, number: int, advice: str = "") -> NoReturn:
-    """Raise BpfError for a negative or positive errno."""
-    number = abs(number)
-    if not advice and number == errno.EPERM:
-        advice = "root (CAP_BPF, CAP_NET_ADMIN) is needed"
-    raise BpfError(f"{what}: {errno_name(number)}{': ' + advice if advice else ''}", number)
-
-
-def version() -> str:
-    """Version of the library, as `v1.1`."""
-    text: bytes = lib().libbpf_version_string()
-    return text.decode()
-
-
-def possible_cpus() -> int:
-    """How many values a per-CPU element has."""
-    count: int = lib().libbpf_num_possible_cpus()
-    if count < 1:
-        fail("number of possible CPUs", count)
-    return count
 
 
 class _Descriptor:
@@ -234,7 +86,7 @@ class MapInfo:
 
 def map_info(fd: int) -> MapInfo:
     """The kernel's description of the map behind `fd`."""
-    info = _MapInfo()
+    info = RawMapInfo()
     size = c_uint32(ctypes.sizeof(info))
     result = lib().bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(size))
     if result:
@@ -281,7 +133,7 @@ class Map(_Descriptor):
         cls, kind: int, name: str, key_size: int, value_size: int, max_entries: int, flags: int = 0, inner_fd: int = 0
     ) -> Map:
         """A new map; it dies with its last descriptor unless pinned or put into a map of maps."""
-        opts = _MapCreateOpts(sz=ctypes.sizeof(_MapCreateOpts), map_flags=flags, inner_map_fd=inner_fd)
+        opts = MapCreateOpts(sz=ctypes.sizeof(MapCreateOpts), map_flags=flags, inner_map_fd=inner_fd)
         fd: int = lib().bpf_map_create(
             kind, name.encode()[:15], key_size, value_size, max_entries, ctypes.byref(opts)
         )
@@ -333,7 +185,7 @@ class Map(_Descriptor):
         if not total:
             return
         count = c_uint32(total)
-        opts = _BatchOpts(sz=ctypes.sizeof(_BatchOpts))
+        opts = BatchOpts(sz=ctypes.sizeof(BatchOpts))
         result = lib().bpf_map_update_batch(self.fd, keys, values, ctypes.byref(count), ctypes.byref(opts))
         if result:
             full = f"full: {self.max_entries} entries" if result in (-errno.E2BIG, -errno.ENOSPC) else ""
@@ -368,7 +220,7 @@ class Map(_Descriptor):
         try:
             keys, values = self.read_all()
         except BpfError as e:
-            if e.errno not in (errno.EINVAL, _ENOTSUPP, errno.EOPNOTSUPP):
+            if e.errno not in (errno.EINVAL, ENOTSUPP, errno.EOPNOTSUPP):
                 raise
             for key in self.keys():
                 value = self.lookup(key)
@@ -383,7 +235,7 @@ class Map(_Descriptor):
         """All keys and all values, concatenated, by batches. Elements that move meanwhile may be missed or doubled."""
         size = min(max(self.max_entries, 1), BATCH)
         cursor = ctypes.create_string_buffer(max(self.key_size, 8))
-        opts = _BatchOpts(sz=ctypes.sizeof(_BatchOpts))
+        opts = BatchOpts(sz=ctypes.sizeof(BatchOpts))
         started, keys_out, values_out = False, bytearray(), bytearray()
         while len(keys_out) <= 2 * self.max_entries * self.key_size:
             count = c_uint32(size)
@@ -454,7 +306,7 @@ class Program(_Descriptor):
         buffers = [ctypes.create_string_buffer(size) for size in sizes]
         self._data_in, self._data_out, self._ctx_in, self._ctx_out = (memoryview(b).cast("B") for b in buffers)
         self._addresses = [ctypes.addressof(b) for b in buffers]
-        self._opts = _TestRunOpts(sz=ctypes.sizeof(_TestRunOpts), data_in=self._addresses[0])
+        self._opts = TestRunOpts(sz=ctypes.sizeof(TestRunOpts), data_in=self._addresses[0])
         self._opts_ref = ctypes.byref(self._opts)
         self._call = lib().bpf_prog_test_run_opts
 
@@ -504,7 +356,7 @@ class Program(_Descriptor):
 
     def stats(self) -> ProgramStats:
         """Number, tag, verifier effort and run-time statistics."""
-        info = _ProgInfo()
+        info = RawProgInfo()
         size = c_uint32(ctypes.sizeof(info))
         result = lib().bpf_obj_get_info_by_fd(self.fd, ctypes.byref(info), ctypes.byref(size))
         if result:
@@ -535,7 +387,7 @@ class BpfObject:
         self.maps: dict[str, Map] = {}
         self.programs: dict[str, Program] = {}
         self._log = ctypes.create_string_buffer(LOG_BYTES)
-        opts = _OpenOpts(sz=ctypes.sizeof(_OpenOpts), kernel_log_size=LOG_BYTES)
+        opts = OpenOpts(sz=ctypes.sizeof(OpenOpts), kernel_log_size=LOG_BYTES)
         opts.kernel_log_buf = ctypes.addressof(self._log)
         if not path.is_file():
             raise BpfError(f"{path}: no such object file; build it with `make -C firmware/bpf`", errno.ENOENT)

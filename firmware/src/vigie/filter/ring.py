@@ -5,8 +5,7 @@ twice in a row so that no record is ever cut by the end. A record is an 8-byte h
 u32 page offset) and its bytes, rounded up to 8.
 
 Memory order. The kernel publishes with release stores: the producer's position after a record is reserved (busy), its
-header's busy bit after it is filled. A reader must not load the later thing first. Python has no fences, and on arm64
-plain loads may be reordered; an uncontended lock released and taken again is one (release followed by acquire). So a
+header's busy bit after it is filled. A reader must not load the later thing first, and arm64 reorders plain loads. So a
 `read` loads the position, fences, walks the headers, fences, copies the records, fences, and stores its own position.
 All positions are single aligned machine words.
 """
@@ -15,13 +14,12 @@ from __future__ import annotations
 
 import mmap
 import select
-import threading
 from typing import Final
 
 import numpy as np
 
 from vigie.errors import BpfError
-from vigie.filter.libbpf import TYPE_RINGBUF, Map, fail
+from vigie.filter.libbpf import TYPE_RINGBUF, Map, fail, fence
 
 BUSY: Final = 1 << 31
 DISCARD: Final = 1 << 30
@@ -51,14 +49,7 @@ class RingReader:
         self._headers = view.cast("I")
         self._data = view
         self._mask = self.size - 1
-        self._lock = threading.Lock()
         self.discarded = 0
-
-    def _fence(self) -> None:
-        with self._lock:
-            pass
-        with self._lock:
-            pass
 
     def pending(self) -> int:
         """Bytes reserved and not yet consumed, headers included."""
@@ -70,7 +61,7 @@ class RingReader:
         end = int(self._producer[0])
         if position >= end:
             return []
-        self._fence()
+        fence()
         headers, mask = self._headers, self._mask
         spans: list[tuple[int, int]] = []
         append = spans.append
@@ -86,10 +77,10 @@ class RingReader:
             else:
                 start += HEADER_BYTES
                 append((start, start + length))
-        self._fence()
+        fence()
         data = self._data
         records = [data[a:b].tobytes() for a, b in spans]
-        self._fence()
+        fence()
         self._consumer[0] = position
         return records
 
