@@ -129,7 +129,7 @@ def pick(bases: Bases) -> plan.Indicators:
         if toxic4 and toxic6 and len(names) >= NAMES:
             return plan.Indicators(toxic4, toxic6, tuple(names))
         try:
-            address = ipaddress.ip_address(word)
+            parsed = ipaddress.ip_address(word)
         except ValueError:
             if (
                 len(names) < NAMES
@@ -139,9 +139,9 @@ def pick(bases: Bases) -> plan.Indicators:
             ):
                 names.append(word)
             continue
-        if (toxic4 if address.version == 4 else toxic6) or not _blocks(lookup, lookup.address(word)):
+        if (toxic4 if parsed.version == 4 else toxic6) or not _blocks(lookup, lookup.address(word)):
             continue
-        if address.version == 4:
+        if parsed.version == 4:
             toxic4 = word
         else:
             toxic6 = word

@@ -92,7 +92,7 @@ def dhcp_offer(mac: str) -> bytes:
 
 
 def loop(office: Office) -> str:
-    """Both cables in the office switch, and a broadcast that would turn for ever: blocked within a second, then reopened."""
+    """Both cables in the office switch, and a broadcast that would turn for ever: blocked in time, then reopened."""
     storm = wire.ethernet("ff:ff:ff:ff:ff:ff", plan.MACS["tv"], 0x88B6, b"VIGIE-LAB-STORM".ljust(60, b"\0"))
     with wire.Tap(office["tv"], "eth0", buffer=1 << 16) as screen:
         start = time.monotonic()
