@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+import struct
+import sys
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -14,6 +17,14 @@ from pyroute2.netlink.exceptions import NetlinkError
 from vigie.errors import LinkError
 
 T = TypeVar("T")
+
+HEADER: Final = struct.Struct("=IHHII")
+"""struct nlmsghdr: length, type, flags, sequence, port."""
+NLMSG_ERROR: Final = 2
+NLMSG_DONE: Final = 3
+REPLY_BYTES: Final = 65536
+_NLM_F_REQUEST_ACK: Final = 0x5
+_TIMEOUT_S: Final = 5.0
 
 
 def _in_event_loop() -> bool:
@@ -61,3 +72,31 @@ def _in_thread(function: Callable[[], T]) -> T:
     if failure:
         raise failure[0]
     return result[0]
+
+
+def dialogue() -> socket.socket:
+    """A plain rtnetlink socket, for the few messages that pyroute2 does not speak."""
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+    sock.settimeout(_TIMEOUT_S)
+    return sock
+
+
+def error_of(body: bytes) -> int:
+    """errno in the body of an NLMSG_ERROR message; 0 is an acknowledgement."""
+    return -int.from_bytes(body[:4], sys.byteorder, signed=True)
+
+
+def command(what: str, kind: int, body: bytes) -> None:
+    """Send one message of type `kind` and wait for its acknowledgement; LinkError says `what` was refused and why."""
+    message = HEADER.pack(HEADER.size + len(body), kind, _NLM_F_REQUEST_ACK, 1, 0) + body
+    try:
+        with dialogue() as sock:
+            sock.send(message)
+            reply = sock.recv(REPLY_BYTES)
+    except OSError as e:
+        raise LinkError(f"{what}: {e.strerror or e}", e.errno or 0) from e
+    if len(reply) < HEADER.size + 4 or HEADER.unpack_from(reply)[1] != NLMSG_ERROR:
+        raise LinkError(f"{what}: the kernel's answer is not an acknowledgement")
+    code = error_of(reply[HEADER.size :])
+    if code:
+        raise LinkError(f"{what}: {os.strerror(code)}", code)

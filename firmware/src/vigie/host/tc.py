@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import struct
 import sys
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from vigie.errors import LinkError
-from vigie.host.netlink import converse
+from vigie.host.netlink import HEADER, NLMSG_DONE, NLMSG_ERROR, REPLY_BYTES, converse, dialogue, error_of
 
 PRIORITY: Final = 1
 """First: no other filter of the device lets a frame past this one."""
@@ -23,10 +22,8 @@ _PARENT_EGRESS: Final = 0xFFFFFFF3
 _NAME_MAX: Final = 255
 
 # rtnetlink, include/uapi/linux/{netlink,rtnetlink,pkt_cls}.h
-_HEADER: Final = struct.Struct("=IHHII")
 _TCMSG: Final = struct.Struct("=B3xiIII")
 _ATTRIBUTE: Final = struct.Struct("=HH")
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _RTM_NEWTFILTER, _RTM_GETTFILTER = 44, 46
 _NLM_F_DUMP_REQUEST: Final = 0x301
 _TCA_KIND, _TCA_OPTIONS, _TCA_BPF_ID = 1, 2, 11
@@ -147,20 +144,19 @@ def _filters(hook: Hook) -> Iterator[tuple[int, int, dict[int, bytes]]]:
     Asked by hand: pyroute2 knows the attributes of a bpf filter up to TCA_BPF_FLAGS, and the number comes later.
     """
     request = _TCMSG.pack(0, hook.ifindex, 0, hook.parent, 0)
-    header = _HEADER.pack(_HEADER.size + len(request), _RTM_GETTFILTER, _NLM_F_DUMP_REQUEST, 1, 0)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as sock:
-        sock.settimeout(5)
+    header = HEADER.pack(HEADER.size + len(request), _RTM_GETTFILTER, _NLM_F_DUMP_REQUEST, 1, 0)
+    with dialogue() as sock:
         sock.send(header + request)
         for _ in range(1024):
-            data = sock.recv(65536)
+            data = sock.recv(REPLY_BYTES)
             at = 0
-            while at + _HEADER.size <= len(data):
-                length, kind, _, _, _ = _HEADER.unpack_from(data, at)
-                body = data[at + _HEADER.size : at + length]
-                if length < _HEADER.size or kind == _NLMSG_DONE:
+            while at + HEADER.size <= len(data):
+                length, kind, _, _, _ = HEADER.unpack_from(data, at)
+                body = data[at + HEADER.size : at + length]
+                if length < HEADER.size or kind == NLMSG_DONE:
                     return
-                if kind == _NLMSG_ERROR:
-                    code = -int.from_bytes(body[:4], sys.byteorder, signed=True)
+                if kind == NLMSG_ERROR:
+                    code = error_of(body)
                     if code in (0, errno.EINVAL, errno.ENOENT):  # no clsact: nothing hangs there
                         return
                     raise OSError(code, os.strerror(code))
