@@ -272,10 +272,13 @@ class Net:
             converse(f"removing bridge {name}", lambda ip: ip.link("del", index=found.index))
 
     def set_port_state(self, port: str, forwarding: bool) -> None:
-        """Let a bridge port forward, or block it (a loop). LinkError when it is no bridge port, or is
-        to be opened without a carrier (it opens by itself with the carrier)."""
+        """Let a bridge port forward, or stop it both ways (a loop); a link that goes down and up opens it again.
+
+        LinkError when it is no bridge port, or is to be opened without a carrier (it opens by itself with the carrier).
+        """
         link = self.link(port)
-        state = PORT_FORWARDING if forwarding else PORT_BLOCKING
+        # Not PORT_BLOCKING: without STP the bridge opens a blocking port again at once (br_port_state_selection).
+        state = PORT_FORWARDING if forwarding else PORT_DISABLED
         if link.port_state is None:
             raise LinkError(f"device {port} is not a port of a bridge", errno.EINVAL)
         if link.port_state == state:
