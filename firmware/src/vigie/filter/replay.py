@@ -1,0 +1,325 @@
+"""Captures through the real data path: each frame by BPF_PROG_RUN, on private maps, in a network namespace of its own.
+
+What the box would have done with a capture, and why: the same program, events, decoders, hold worker and journal as on
+a box, with the times of the capture. What cannot be the same: the kernel's own timers (flow ages, opener memory) run on
+real time, so a capture of hours is decided as if it took seconds; and a connection that would have been refused at its
+first frame goes on in the capture, so `packets` counts more than a box would see. Count `minutes` instead.
+
+    with Replay(object_path, base) as replay:
+        summary = replay.run(path)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from vigie.contract.codes import Category, EventKind, InboundMode, Reason, Verdict
+from vigie.errors import BpfError, DecodeError
+from vigie.filter import abi, events
+from vigie.filter.base.additions import Additions
+from vigie.filter.base.image import plan_image
+from vigie.filter.base.model import Base
+from vigie.filter.base.names import name_keys
+from vigie.filter.capture import ETHERNET, Capture, Packet, link_problem
+from vigie.filter.datapath import INGRESS_PROGRAM, DataPath
+from vigie.filter.decode import dhcp
+from vigie.filter.decode.dns import question_name
+from vigie.filter.events import FROM_INTERNET, Event
+from vigie.filter.flowcache import FlowCache
+from vigie.filter.hello import HOLD_NS
+from vigie.filter.hold import Holder, Names
+from vigie.filter.journal import Attempt, Journal
+from vigie.filter.libbpf import skb_context
+from vigie.filter.orientation import LAN_PORT, WAN_PORT, Network, Orientation, orient
+from vigie.filter.replay_frames import fit
+from vigie.filter.replay_net import one_cpu, private_network
+from vigie.filter.replay_summary import Hit, Summary, address_sources, name_sources
+
+_FOREVER_NS: Final = (1 << 63) - 1
+_MTU: Final = 1500
+_SHORTEST: Final = 14
+_CACHED_FAST: Final = 2
+_JOURNAL_EVERY: Final = 10_000
+_NAME_REASONS: Final = frozenset((Reason.TOXIC_DNS, Reason.TOXIC_SNI))
+_VERDICTS: Final = {int(v): v for v in Verdict}
+_REASONS: Final = {int(r): r for r in Reason}
+
+
+@dataclass(slots=True)
+class _Held:
+    """What the hold worker did to the frames of a file; `Holder` calls it in place of sockets."""
+
+    cache: FlowCache
+    reports: list[Event]
+    passed: int = 0
+    held: int = 0
+
+    def send(self, port: int, frame: bytes) -> None:
+        # Refusals go to both ports; frames let through only to the internet.
+        self.passed += port == WAN_PORT
+
+    def report(self, event: Event) -> None:
+        self.reports.append(event)
+
+    def release(self, key: bytes) -> None:
+        index = self.cache.find(key)
+        if index is not None:
+            row = self.cache.rows[index]
+            row["flags"] = int(row["flags"]) & ~(abi.FL_HOLD | abi.FL_HELLO)
+
+    def decide(self, key: bytes, verdict: Verdict, reason: Reason) -> None:
+        self.cache.decide(key, verdict, reason)
+        # The reset that `Holder` sends to the server is no frame of the client.
+        self.passed -= 1
+
+
+class Replay:
+    """The data path set up for replays; a context manager. Use from one thread."""
+
+    def __init__(
+        self,
+        object_path: Path,
+        base: Base | None = None,
+        *,
+        additions: Additions | None = None,
+        inbound: InboundMode = InboundMode.LEARN,
+        journal: Journal | None = None,
+        cpu: int | None = None,
+    ) -> None:
+        self._object_path = object_path
+        # Without a base, an empty one: names are then still read and reported.
+        self._base = base or Base(0, 0, *name_keys())
+        self._additions = additions or Additions()
+        self._inbound = inbound
+        self._journal = journal
+        self._cpu = cpu
+        self._stack = contextlib.ExitStack()
+        self._when_ns = 0
+
+    def __enter__(self) -> Replay:
+        with contextlib.ExitStack() as stack:
+            cpu = stack.enter_context(one_cpu(self._cpu))
+            ports = stack.enter_context(private_network())
+            self._path = DataPath.open(self._object_path)
+            stack.callback(self._path.close)
+            self._settings(ports)
+            self._path.load_image(abi.KIND_BASE, plan_image(self._base, self._additions))
+            self._context = [skb_context(number) for number in ports]
+            self._program = self._path.programs[INGRESS_PROGRAM]
+            self._decision = self._path.maps["decision"]
+            self._at = cpu * ((abi.DECISION.itemsize + 7) // 8 * 8)
+            self._events = self._path.events()
+            self._held = self._path.held()
+            self._names = Names(self._path.settings, self._path.maps["images"], self._path.maps["local_names"])
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def path(self) -> DataPath:
+        """The data path: exceptions, device classes and the like can be set before a run."""
+        return self._path
+
+    def _settings(self, ports: tuple[int, int]) -> None:
+        settings = self._path.settings
+        with settings.batch():
+            settings.set_ports(ports, (_MTU, _MTU))
+            settings.set_wan_port(WAN_PORT)
+            settings.set_inbound_mode(self._inbound)
+            settings.set_hold(True)
+            # One report per flow would cost more than deciding it, and nothing here reads them.
+            settings.set_event_rates({EventKind.FLOW: 0, EventKind.MAC_MOVED: 0})
+            for bit in (abi.F_NO_LIMITS, abi.F_TRACE, abi.F_RESOLVED):
+                settings.set_feature(bit, True)
+        # Frames are handed over one by one: the worker is never silent.
+        settings.record["heartbeat_ns"] = _FOREVER_NS
+
+    def run(self, file: Path, lan: Iterable[Network | bytes] = ()) -> Summary:
+        """Replay one file. `lan`: prefixes or MACs of its LAN side, when known. CaptureError when it is no capture."""
+        with Capture(file) as capture:
+            sides = orient((p for p in capture if not link_problem(p.linktype)), lan)
+            summary = Summary(
+                file.name, sides.basis, tuple(map(str, sides.onlink)), tuple(mac.hex(":") for mac in sides.gateways)
+            )
+            self._begin(sides)
+            wire = _Held(self._path.cache, [])
+            holder = Holder(wire, self._names.verdict, HOLD_NS)
+            for packet in capture:
+                self._packet(packet, sides, holder, wire, summary)
+            holder.expire(_FOREVER_NS)
+            self._end(wire, summary)
+            summary.problem = capture.problem
+        if self._journal is not None:
+            self._journal.flush()
+        return summary
+
+    def _begin(self, sides: Orientation) -> None:
+        """Forget the file before: another key makes its flows and openers unreachable."""
+        settings = self._path.settings
+        with settings.batch():
+            settings.record["flow_seed"] = int(settings.record["flow_seed"]) + 2 & 0xFFFF_FFFF_FFFF_FFFF
+            settings.set_onlink(sides.onlink)
+            settings.set_gateways(sides.gateways, sides.gateway_addresses)
+            settings.bump()
+        self._path.flows["tag"] = 0
+        for table in ("macs", "resolved"):
+            self._path.maps[table].clear()
+
+    def _packet(self, packet: Packet, sides: Orientation, holder: Holder, wire: _Held, summary: Summary) -> None:
+        summary.packets += 1
+        data = packet.data
+        if packet.linktype != ETHERNET:
+            problem = link_problem(packet.linktype)
+            whole = None if problem else sides.ethernet(packet)
+            if whole is None:
+                summary.unread[problem or "link layer without IP"] += 1
+                return
+            wire_len = packet.wire_len + len(whole) - len(data)
+            data = whole
+        else:
+            wire_len = packet.wire_len
+        if len(data) < _SHORTEST:
+            summary.unread["shorter than an Ethernet header"] += 1
+            return
+        if not summary.first_ns:
+            summary.first_ns = packet.ns
+        self._when_ns = packet.ns
+        summary.last_ns = max(summary.last_ns, packet.ns)
+        port = sides.port(data)
+        if wire_len == len(data) and wire_len < 3000:
+            self._inject(data, port, holder, wire, summary)
+        else:
+            frames, done = fit(data, wire_len)
+            if done:
+                summary.adapted[done] += 1
+            for frame in frames:
+                self._inject(frame, port, holder, wire, summary)
+
+    def _inject(self, data: bytes, port: int, holder: Holder, wire: _Held, summary: Summary) -> None:
+        try:
+            self._program.test_run(data, self._context[port], want_data=False)
+        except BpfError as error:
+            # Some kernels refuse a frame whose EtherType and length disagree before any program sees it.
+            summary.unread[f"refused by the kernel (errno {error.errno})"] += 1
+            return
+        summary.frames += 1
+        raw = self._decision.lookup(0)
+        at = self._at
+        if raw is None:
+            return
+        verdict, reason, anomaly, cached = raw[at : at + 4]
+        summary.verdicts[_VERDICTS[verdict]] += 1
+        summary.reasons[_REASONS[reason]] += 1
+        if cached == _CACHED_FAST:
+            return
+        if anomaly:
+            summary.anomalies[_REASONS[anomaly]] += 1
+        if verdict == Verdict.HOLD:
+            wire.held += 1
+            for record in self._held.read():
+                held = events.decode(record)._replace(ns=self._when_ns)
+                holder.take(held, self._when_ns)
+        if wire.held:
+            holder.expire(self._when_ns)
+            while wire.reports:
+                self._event(wire.reports.pop(), summary)
+        for record in self._events.read():
+            self._event(events.decode(record), summary)
+
+    def _end(self, wire: _Held, summary: Summary) -> None:
+        """Frames held are counted by what became of them."""
+        while wire.reports:
+            self._event(wire.reports.pop(), summary)
+        if wire.held:
+            refused = max(0, wire.held - max(0, wire.passed))
+            summary.verdicts[Verdict.HOLD] -= wire.held
+            summary.verdicts[Verdict.PASS] += wire.held - refused
+            summary.verdicts[Verdict.REFUSE] += refused
+            summary.adapted["held for their name"] += wire.held
+            summary.verdicts = +summary.verdicts
+
+    def _event(self, event: Event, summary: Summary) -> None:
+        kind = event.kind
+        summary.events[kind.name.lower()] += 1
+        if kind is EventKind.DNS:
+            payload = event.payload
+            if len(payload) > 12 and not payload[2] & 0x80:
+                name = question_name(payload)
+                if name is not None:
+                    summary.saw_name(name)
+        elif kind is EventKind.NAME:
+            if event.payload:
+                summary.saw_name(event.name.lower())
+        elif kind in (EventKind.BLOCKED, EventKind.OBSERVED):
+            self._blocked(event, summary)
+        elif kind is EventKind.DHCP:
+            with contextlib.suppress(DecodeError):
+                message = dhcp.decode(event.payload)
+                if message.request and len(summary.devices) < 1000:
+                    summary.devices[message.mac.hex(":")] = message.hostname or message.vendor_class
+
+    def _blocked(self, event: Event, summary: Summary) -> None:
+        when = self._when_ns / 1e9
+        device = event.device_mac.hex(":")
+        name = event.name.lower() if event.payload else ""
+        remote_port = event.sport if event.direction == FROM_INTERNET else event.dport
+        if event.reason is Reason.TOXIC_DNS and name:
+            summary.saw_name(name)
+        indicator = event.remote
+        sources: tuple[str, ...] = ()
+        if event.reason in _NAME_REASONS and name:
+            indicator, sources = name_sources(self._base, name)
+            indicator = indicator or name
+        elif event.reason is Reason.TOXIC_ADDRESS:
+            indicator, sources = self._toxic_address(event)
+        hit = Hit(indicator, event.reason, event.verdict, event.category, sources, when, when)
+        summary.hit(hit, device, name or indicator, remote_port)
+        if self._journal is not None:
+            self._journal.add(_attempt(event, when, name or indicator, remote_port))
+            if summary.frames % _JOURNAL_EVERY == 0:
+                self._journal.flush()
+
+    def _toxic_address(self, event: Event) -> tuple[str, tuple[str, ...]]:
+        """The end that is listed: the remote one, or with no side known the other."""
+        for address in dict.fromkeys((event.remote, event.dst, event.src)):
+            sources = address_sources(self._base, address)
+            if sources:
+                return address, sources
+        return event.remote, ()
+
+
+def _attempt(event: Event, when: float, destination: str, port: int) -> Attempt:
+    return Attempt(
+        when=when,
+        device=event.device_mac.hex(":"),
+        destination=destination,
+        reason=int(event.reason),
+        verdict=int(event.verdict),
+        category=int(event.category),
+        direction=event.direction,
+        address=event.remote,
+        proto=event.proto,
+        port=port,
+        bytes=event.frame_len,
+        last=when,
+    )
+
+
+def lan_option(text: str) -> Network | bytes:
+    """`192.168.1.0/24`, `2001:db8::/64` or `aa:bb:cc:dd:ee:ff`. ValueError otherwise."""
+    if text.count(":") == 5 and "/" not in text and "::" not in text:
+        return abi.mac_bytes(text)
+    return ipaddress.ip_network(text, strict=False)
+
+
+BENIGN_CATEGORIES: Final = frozenset((Category.DOH, Category.TEST))
+"""Categories that are blocked on purpose whatever the feeds say: canaries of encrypted DNS, the test indicator."""
+
+__all__ = ["BENIGN_CATEGORIES", "LAN_PORT", "WAN_PORT", "Replay", "lan_option"]
