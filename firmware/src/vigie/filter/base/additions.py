@@ -145,7 +145,8 @@ def ranges6(additions: Additions) -> AddedRanges6:
 
     return AddedRanges6(
         Patch(tuple(r[2] for r in rows), tuple(r[3] for r in rows)),
-        pair([r[0] for r in rows]), pair([r[1] for r in rows]),
+        pair([r[0] for r in rows]),
+        pair([r[1] for r in rows]),
     )
 
 

@@ -52,14 +52,25 @@ _DIGEST: Final = 32
 
 #: Sections: element type, and whether the column is sorted and stored as differences. Text has no element type.
 _SECTIONS: Final[dict[str, tuple[type[np.unsignedinteger[Any]], bool]]] = {
-    "v4.start": (np.uint32, True), "v4.size": (np.uint32, False), "v4.class": (np.uint8, False),
-    "v4.source": (np.uint16, False), "ports4": (np.uint64, True),
-    "v6.start_hi": (np.uint64, True), "v6.start_lo": (np.uint64, False),
-    "v6.size_hi": (np.uint64, False), "v6.size_lo": (np.uint64, False),
-    "v6.class": (np.uint8, False), "v6.source": (np.uint16, False),
-    "ports6.hi": (np.uint64, True), "ports6.lo": (np.uint64, False), "ports6.port": (np.uint16, False),
-    "names.hash": (np.uint64, True), "names.class": (np.uint8, False), "names.source": (np.uint16, False),
-    "sets.sizes": (np.uint16, False), "sets.members": (np.uint16, False),
+    "v4.start": (np.uint32, True),
+    "v4.size": (np.uint32, False),
+    "v4.class": (np.uint8, False),
+    "v4.source": (np.uint16, False),
+    "ports4": (np.uint64, True),
+    "v6.start_hi": (np.uint64, True),
+    "v6.start_lo": (np.uint64, False),
+    "v6.size_hi": (np.uint64, False),
+    "v6.size_lo": (np.uint64, False),
+    "v6.class": (np.uint8, False),
+    "v6.source": (np.uint16, False),
+    "ports6.hi": (np.uint64, True),
+    "ports6.lo": (np.uint64, False),
+    "ports6.port": (np.uint16, False),
+    "names.hash": (np.uint64, True),
+    "names.class": (np.uint8, False),
+    "names.source": (np.uint16, False),
+    "sets.sizes": (np.uint16, False),
+    "sets.members": (np.uint16, False),
     "names.text": (np.uint8, False),
 }
 
@@ -110,13 +121,23 @@ def pack_base(base: Base) -> bytes:
     v4, v6, ports6, names = base.v4, base.v6, base.ports6, base.names
     size_lo = v6.last_lo - v6.start_lo
     columns: dict[str, Column] = {
-        "v4.start": v4.start, "v4.size": v4.last - v4.start, "v4.class": v4.cls, "v4.source": v4.source,
+        "v4.start": v4.start,
+        "v4.size": v4.last - v4.start,
+        "v4.class": v4.cls,
+        "v4.source": v4.source,
         "ports4": base.ports4,
-        "v6.start_hi": v6.start_hi, "v6.start_lo": v6.start_lo,
-        "v6.size_hi": v6.last_hi - v6.start_hi - (v6.last_lo < v6.start_lo), "v6.size_lo": size_lo,
-        "v6.class": v6.cls, "v6.source": v6.source,
-        "ports6.hi": ports6.hi, "ports6.lo": ports6.lo, "ports6.port": ports6.port,
-        "names.hash": names.hash, "names.class": names.cls, "names.source": names.source,
+        "v6.start_hi": v6.start_hi,
+        "v6.start_lo": v6.start_lo,
+        "v6.size_hi": v6.last_hi - v6.start_hi - (v6.last_lo < v6.start_lo),
+        "v6.size_lo": size_lo,
+        "v6.class": v6.cls,
+        "v6.source": v6.source,
+        "ports6.hi": ports6.hi,
+        "ports6.lo": ports6.lo,
+        "ports6.port": ports6.port,
+        "names.hash": names.hash,
+        "names.class": names.cls,
+        "names.source": names.source,
         "sets.sizes": np.array([len(members) for members in base.source_sets], np.uint16),
         "sets.members": np.array([feed for members in base.source_sets for feed in members], np.uint16),
         "names.text": np.frombuffer("\n".join(base.texts or ()).encode("ascii"), np.uint8),
@@ -132,7 +153,10 @@ def pack_base(base: Base) -> bytes:
         part = compress(column.tobytes() if name == "names.text" else to_planes(stored))
         width = 1 if name == "names.text" else planes_needed(stored)
         places[name] = {
-            "offset": offset, "size": len(part), "count": len(column), "width": width,
+            "offset": offset,
+            "size": len(part),
+            "count": len(column),
+            "width": width,
             "sha256": hashlib.sha256(part).hexdigest(),
         }
         parts.append(part)
@@ -146,14 +170,24 @@ def pack_base(base: Base) -> bytes:
 
 def _header(base: Base) -> dict[str, object]:
     return {
-        "serial": base.serial, "created": base.created,
-        "name_key": f"{base.name_key:016x}", "name_seed": f"{base.name_seed:016x}",
+        "serial": base.serial,
+        "created": base.created,
+        "name_key": f"{base.name_key:016x}",
+        "name_seed": f"{base.name_seed:016x}",
         "classes": [cls.pack()[:5].hex() for cls in base.classes],
         "feeds": [
             {
-                "name": f.feed.name, "category": int(f.feed.category), "direction": int(f.feed.direction),
-                "action": int(f.feed.action), "source": f.feed.source, "redistributable": f.feed.redistributable,
-                "licence": f.feed.licence, "v4": f.v4, "v6": f.v6, "names": f.names, "bad_lines": f.bad_lines,
+                "name": f.feed.name,
+                "category": int(f.feed.category),
+                "direction": int(f.feed.direction),
+                "action": int(f.feed.action),
+                "source": f.feed.source,
+                "redistributable": f.feed.redistributable,
+                "licence": f.feed.licence,
+                "v4": f.v4,
+                "v6": f.v6,
+                "names": f.names,
+                "bad_lines": f.bad_lines,
                 "protected": f.protected,
             }
             for f in base.feeds
@@ -223,7 +257,7 @@ class BaseFile:
             self.meta: dict[str, Any] = json.loads(header)
             self._places = self._sections(self.meta["sections"], size)
             self._base = _from_header(self.meta)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise CorruptBaseFile(f"{label}: header: {error!r}") from error
 
     def _sections(self, listed: Mapping[str, Mapping[str, Any]], size: int) -> dict[str, _Place]:
@@ -335,8 +369,10 @@ class BaseFile:
         )
         whole = (v6.last_hi > v6.start_hi) | ((v6.last_hi == v6.start_hi) & (v6.last_lo >= v6.start_lo))
         sound = (
-            bool((v4.last >= v4.start).all()) and bool((v4.start[1:] > v4.last[:-1]).all())
-            and bool(ahead.all()) and bool(whole.all())
+            bool((v4.last >= v4.start).all())
+            and bool((v4.start[1:] > v4.last[:-1]).all())
+            and bool(ahead.all())
+            and bool(whole.all())
             and bool((names.hash[1:] > names.hash[:-1]).all())
             and bool((base.ports4[1:] > base.ports4[:-1]).all())
             and (not len(base.ports4) or int(base.ports4[-1]) < 1 << 48)
@@ -363,8 +399,13 @@ def _from_header(meta: Mapping[str, Any]) -> Callable[[], Base]:
     feeds = tuple(
         FeedCount(
             Feed(
-                str(f["name"]), Category(f["category"]), Direction(f["direction"]), Action(f["action"]),
-                str(f["source"]), bool(f["redistributable"]), str(f["licence"]),
+                str(f["name"]),
+                Category(f["category"]),
+                Direction(f["direction"]),
+                Action(f["action"]),
+                str(f["source"]),
+                bool(f["redistributable"]),
+                str(f["licence"]),
             ),
             *(int(f[k]) for k in ("v4", "v6", "names", "bad_lines", "protected")),
         )

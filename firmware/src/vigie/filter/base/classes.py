@@ -13,9 +13,23 @@ from .model import CLASS_NEVER, CLASS_PORTS, ClassEntry
 
 #: From the most to the least severe: the category that a place listed under several of them gets.
 SEVERITY: Final = (
-    Category.RANSOMWARE, Category.C2, Category.BOTNET, Category.MALWARE, Category.STALKERWARE, Category.PHISHING,
-    Category.HIJACKED, Category.SCAM, Category.CRYPTOMINING, Category.BRUTEFORCE, Category.SCANNER, Category.SPAM,
-    Category.ANONYMISER, Category.SUSPICIOUS, Category.DOH, Category.TEST, Category.NONE,
+    Category.RANSOMWARE,
+    Category.C2,
+    Category.BOTNET,
+    Category.MALWARE,
+    Category.STALKERWARE,
+    Category.PHISHING,
+    Category.HIJACKED,
+    Category.SCAM,
+    Category.CRYPTOMINING,
+    Category.BRUTEFORCE,
+    Category.SCANNER,
+    Category.SPAM,
+    Category.ANONYMISER,
+    Category.SUSPICIOUS,
+    Category.DOH,
+    Category.TEST,
+    Category.NONE,
 )
 _SEVERITY_RANK: Final = {category: rank for rank, category in enumerate(SEVERITY)}
 

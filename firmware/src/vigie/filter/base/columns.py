@@ -76,8 +76,13 @@ class Entries:
         """Raise ValueError when columns disagree in shape, or a range ends before it starts."""
         n, m, k = len(self.v4_first), len(self.v6_first), len(self.names)
         for column, rows in (
-            (self.v4_last, n), (self.v4_port, n), (self.v4_line, n),
-            (self.v6_last, m), (self.v6_port, m), (self.v6_line, m), (self.name_line, k),
+            (self.v4_last, n),
+            (self.v4_port, n),
+            (self.v4_line, n),
+            (self.v6_last, m),
+            (self.v6_port, m),
+            (self.v6_line, m),
+            (self.name_line, k),
         ):
             if len(column) != rows:
                 raise ValueError(f"columns of different lengths: {len(column)} rows where {rows} are expected")

@@ -16,10 +16,9 @@ import numpy.typing as npt
 from vigie.errors import ImageError
 
 from . import additions as box
-from .additions import Additions, ClassTable
-from .columns import U32, U64
+from .additions import Additions, ClassTable, Patch
+from .columns import U8, U32, U64
 from .imageformat import (
-    CLASS_COUNT,
     DIGEST_OFFSET,
     KIND_BASE,
     MAX_PAGES,
@@ -32,7 +31,18 @@ from .imageformat import (
     image_digest,
 )
 from .model import Base, ClassEntry, Ports6
-from .splice import Splice, joined4, joined6, patch4, patch6, patch_names
+from .splice import (
+    Combine,
+    Patched4,
+    Patched6,
+    PatchedNames,
+    Splice,
+    joined4,
+    joined6,
+    patch4,
+    patch6,
+    patch_names,
+)
 
 Array = npt.NDArray[np.unsignedinteger[Any]]
 Writer = Callable[[Array], None]
@@ -42,6 +52,8 @@ _BUCKET_BITS: Final = 2
 _MAX_BITS: Final = 22
 #: IPv6 addresses crowd in few of the top bits (2000::/3, a few hundred /16): more, smaller buckets.
 _EXTRA_BITS6: Final = 3
+#: One class of the 256 stays free: deltas need a number that means "no class".
+CLASS_LIMIT: Final = 255
 
 
 @dataclass(slots=True)
@@ -93,8 +105,16 @@ class ImagePlan:
         if page > MAX_PAGES:
             raise ImageError(f"image of {page} pages, at most {MAX_PAGES} fit: the base is too large for a box")
         return Header(
-            page, self.kind, self.name_key, self.name_seed, self.shift4, self.shift6, self.shift_name,
-            places, self.serial, bytes(32),
+            page,
+            self.kind,
+            self.name_key,
+            self.name_seed,
+            self.shift4,
+            self.shift6,
+            self.shift_name,
+            places,
+            self.serial,
+            bytes(32),
         )
 
     @property
@@ -145,48 +165,66 @@ def write_index(keys: Array, shift: int, out: U32) -> None:
     np.cumsum(counts, out=out[1:])
 
 
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What the kernel needs of a base, or has of an image: bounds, classes and hashes, IPv6 as (high, low)."""
+
+    start4: U32
+    last4: U32
+    class4: U8
+    start6: tuple[U64, U64]
+    last6: tuple[U64, U64]
+    class6: U8
+    hash: U64
+    name_class: U8
+
+
+def base_columns(base: Base) -> Columns:
+    """Columns of a base; neighbours that differ only in their sources are one interval to the kernel."""
+    return Columns(*joined4(base.v4), *joined6(base.v6), base.names.hash, base.names.cls)
+
+
 def plan_image(base: Base, additions: Additions | None = None) -> ImagePlan:
     """Plan the image of a base with what the box adds. The base must not change until it is written.
 
     Raises ImageError when it is too large, ValueError for a malformed network in `additions`.
     """
     additions = additions or Additions()
-    table = ClassTable(base.classes, CLASS_COUNT)
+    table = ClassTable(base.classes, CLASS_LIMIT)
     plan = ImagePlan(KIND_BASE, table.classes, base.name_key, base.name_seed, base.serial)
+    old = base_columns(base)
+    ranges4, ranges6 = box.ranges4(additions), box.ranges6(additions)
+    names = box.names(additions, base.name_key, base.name_seed, old.hash, old.name_class, base.classes)
 
-    start4, last4, class4 = joined4(base.v4)
-    added4 = box.ranges4(additions)
-    v4 = patch4(
-        start4, last4, class4, added4.start, added4.last,
-        lambda before, which: table.combine(added4.patch, before, which),
-    )
-    _spliced(plan, v4.splice, {"start4": (start4, v4.start), "last4": (last4, v4.last), "class4": (class4, v4.cls)})
-    plan.shift4 = plan.index("index4", "start4", bucket_bits(v4.splice.count))
+    def added(patch: Patch) -> Combine:
+        return lambda before, which: table.combine(patch, before, which)
+
+    plan_columns(
+        plan, old,
+        patch4(old.start4, old.last4, old.class4, ranges4.start, ranges4.last, added(ranges4.patch)),
+        patch6(old.start6, old.last6, old.class6, ranges6.start, ranges6.last, added(ranges6.patch)),
+        patch_names(old.hash, old.name_class, names.hash, added(names.patch)),
+    )  # fmt: skip
     plan.array("ports4", base.ports4)
-
-    start6, last6, class6 = joined6(base.v6)
-    added6 = box.ranges6(additions)
-    v6 = patch6(
-        start6, last6, class6, added6.start, added6.last,
-        lambda before, which: table.combine(added6.patch, before, which),
-    )
-    _spliced(plan, v6.splice, {
-        "start6_hi": (start6[0], v6.start_hi), "start6_lo": (start6[1], v6.start_lo),
-        "last6_hi": (last6[0], v6.last_hi), "last6_lo": (last6[1], v6.last_lo), "class6": (class6, v6.cls),
-    })
-    plan.shift6 = plan.index("index6", "start6_hi", bucket_bits(v6.splice.count, _EXTRA_BITS6))
     plan.array("ports6", port6_keys(base.ports6))
-
-    added = box.names(additions, base.name_key, base.name_seed, base.names.hash, base.names.cls, base.classes)
-    names = patch_names(
-        base.names.hash, base.names.cls, added.hash,
-        lambda before, which: table.combine(added.patch, before, which),
-    )
-    _spliced(plan, names.splice, {
-        "hash_name": (base.names.hash, names.hash), "class_name": (base.names.cls, names.cls),
-    })
-    plan.shift_name = plan.index("index_name", "hash_name", bucket_bits(names.splice.count))
     return plan
+
+
+def plan_columns(plan: ImagePlan, old: Columns, v4: Patched4, v6: Patched6, names: PatchedNames) -> None:
+    """Sections and indexes of a base image: the old columns with the patches spliced in."""
+    _spliced(plan, v4.splice, {
+        "start4": (old.start4, v4.start), "last4": (old.last4, v4.last), "class4": (old.class4, v4.cls),
+    })  # fmt: skip
+    plan.shift4 = plan.index("index4", "start4", bucket_bits(v4.splice.count))
+    _spliced(plan, v6.splice, {
+        "start6_hi": (old.start6[0], v6.start_hi), "start6_lo": (old.start6[1], v6.start_lo),
+        "last6_hi": (old.last6[0], v6.last_hi), "last6_lo": (old.last6[1], v6.last_lo), "class6": (old.class6, v6.cls),
+    })  # fmt: skip
+    plan.shift6 = plan.index("index6", "start6_hi", bucket_bits(v6.splice.count, _EXTRA_BITS6))
+    _spliced(plan, names.splice, {
+        "hash_name": (old.hash, names.hash), "class_name": (old.name_class, names.cls),
+    })  # fmt: skip
+    plan.shift_name = plan.index("index_name", "hash_name", bucket_bits(names.splice.count))
 
 
 def _spliced(plan: ImagePlan, splice: Splice, columns: dict[str, tuple[Array, Array]]) -> None:

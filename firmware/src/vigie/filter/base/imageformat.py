@@ -29,12 +29,22 @@ MAX_PAGES: Final = 65_536
 
 #: Sections in the order of the header, with their element type.
 SECTIONS: Final[dict[str, type[np.unsignedinteger[Any]]]] = {
-    "index4": np.uint32, "start4": np.uint32, "last4": np.uint32, "class4": np.uint8,
+    "index4": np.uint32,
+    "start4": np.uint32,
+    "last4": np.uint32,
+    "class4": np.uint8,
     "ports4": np.uint64,
-    "index6": np.uint32, "start6_hi": np.uint64, "start6_lo": np.uint64,
-    "last6_hi": np.uint64, "last6_lo": np.uint64, "class6": np.uint8,
-    "index_name": np.uint32, "hash_name": np.uint64, "class_name": np.uint8,
-    "value4": np.uint64, "value6": np.uint64,
+    "index6": np.uint32,
+    "start6_hi": np.uint64,
+    "start6_lo": np.uint64,
+    "last6_hi": np.uint64,
+    "last6_lo": np.uint64,
+    "class6": np.uint8,
+    "index_name": np.uint32,
+    "hash_name": np.uint64,
+    "class_name": np.uint8,
+    "value4": np.uint64,
+    "value6": np.uint64,
     "ports6": np.uint64,
 }
 
@@ -75,8 +85,19 @@ class Header:
             section = self.sections.get(name, Section(0, 0))
             numbers += (section.page, section.count)
         return _HEADER.pack(
-            IMAGE_MAGIC, LAYOUT_VERSION, self.pages, self.kind, self.name_key, self.name_seed,
-            self.shift4, self.shift6, self.shift_name, 0, *numbers, self.serial, self.digest,
+            IMAGE_MAGIC,
+            LAYOUT_VERSION,
+            self.pages,
+            self.kind,
+            self.name_key,
+            self.name_seed,
+            self.shift4,
+            self.shift6,
+            self.shift_name,
+            0,
+            *numbers,
+            self.serial,
+            self.digest,
         )
 
     @classmethod

@@ -191,4 +191,3 @@ class GeoLookup(_Ranges):
             value = int(self.values6(np.array([hi], np.uint64), np.array([lo], np.uint64))[0])
         country = value >> 32
         return value & 0xFFFFFFFF, bytes((country >> 8, country & 0xFF)).decode("ascii") if country else ""
-

@@ -67,9 +67,7 @@ def reversed_name(name: str) -> str:
 
 def _collide(texts: Sequence[str], order: I64, new: Bools) -> bool:
     again = np.flatnonzero(~new)
-    return any(
-        texts[i] != texts[j] for i, j in zip(order[again].tolist(), order[again - 1].tolist(), strict=True)
-    )
+    return any(texts[i] != texts[j] for i, j in zip(order[again].tolist(), order[again - 1].tolist(), strict=True))
 
 
 def _classes(numbers: Numbers, layer: I64, begin: I64) -> tuple[U8, U16]:

@@ -55,13 +55,6 @@ class Splice:
         self.copy(old, new, out)
         return out
 
-    def index(self, old_index: U32, old_buckets: I64, new_buckets: I64, out: U32) -> None:
-        """Index of the result from the old index, when the shift stays: buckets of the rows cut and put."""
-        size = len(old_index) - 1
-        change = np.bincount(new_buckets, minlength=size) - np.bincount(old_buckets, minlength=size)
-        out[0] = 0
-        out[1:] = old_index[1:].astype(np.int64) + np.cumsum(change)
-
     def cut_rows(self) -> I64:
         """Indexes of the old rows that go."""
         runs = [np.arange(a, b) for a, b in zip(self.cut_from.tolist(), self.cut_to.tolist(), strict=True) if b > a]
@@ -125,7 +118,7 @@ def patch4(start: U32, last: U32, cls: U8, patch_start: U32, patch_last: U32, co
     rows = Splice(len(start), cut_from, cut_to, np.zeros(1, np.int64)).cut_rows()
     old_a, old_b = start[rows].astype(np.int64), last[rows].astype(np.int64) + 1
     new_a, new_b = patch_start.astype(np.int64), patch_last.astype(np.int64) + 1
-    points = _distinct(np.concatenate((old_a, old_b, new_a, new_b)))
+    points = distinct(np.concatenate((old_a, old_b, new_a, new_b)))
     ranks = [np.searchsorted(points, bounds).astype(np.int64) for bounds in (old_a, old_b, new_a, new_b)]
     a, b, new = _small_overlay(ranks[0], ranks[1], cls[rows], ranks[2], ranks[3], len(points), combine)
     first, final = points[a].astype(np.uint32), (points[b] - 1).astype(np.uint32)
@@ -134,7 +127,11 @@ def patch4(start: U32, last: U32, cls: U8, patch_start: U32, patch_last: U32, co
 
 
 def patch6(
-    start: tuple[U64, U64], last: tuple[U64, U64], cls: U8, patch_start: tuple[U64, U64], patch_last: tuple[U64, U64],
+    start: tuple[U64, U64],
+    last: tuple[U64, U64],
+    cls: U8,
+    patch_start: tuple[U64, U64],
+    patch_last: tuple[U64, U64],
     combine: Combine,
 ) -> Patched6:
     """As :func:`patch4`; bounds are (high, low) columns."""
@@ -143,7 +140,8 @@ def patch6(
     cut_from, cut_to = join_runs(run_from, run_to)
     rows = Splice(len(cls), cut_from, cut_to, np.zeros(1, np.int64)).cut_rows()
     ranks, points = rank128(
-        (start[0][rows], start[1][rows]), (patch_start[0], patch_start[1]),
+        (start[0][rows], start[1][rows]),
+        (patch_start[0], patch_start[1]),
         after=((last[0][rows], last[1][rows]), (patch_last[0], patch_last[1])),
     )
     a, b, new = _small_overlay(ranks[0], ranks[2], cls[rows], ranks[1], ranks[3], len(points), combine)
@@ -165,7 +163,7 @@ def patch_names(hashes: U64, cls: U8, patch: U64, combine: Combine) -> PatchedNa
     return PatchedNames(Splice(len(hashes), cut_from, cut_to, put), patch[keep], new[keep])
 
 
-def _distinct(values: I64) -> I64:
+def distinct(values: I64) -> I64:
     """Sorted distinct values. Not np.unique, which pulls 3 MB of numpy.ma into a process that must stay small."""
     values = np.sort(values)
     new = np.ones(len(values), bool)
@@ -184,10 +182,8 @@ def _small_overlay(
 ) -> tuple[I64, I64, U8]:
     """Segments (from, to, class) on a small axis 0..points-1; both inputs disjoint; equal neighbours joined."""
     size = max(points - 1, 0)
-    covered = _paint(old_a, old_b, size)
-    patched = _paint(new_a, new_b, size)
-    before = np.where(covered >= 0, old_cls[covered], 0).astype(np.uint8) if len(old_cls) else np.zeros(size, np.uint8)
-    cls = combine(before, patched)
+    before = spread(old_cls, paint(old_a, old_b, size))
+    cls = combine(before, paint(new_a, new_b, size))
     at = np.flatnonzero(cls)
     if not len(at):
         return at, at, cls[at]
@@ -198,7 +194,15 @@ def _small_overlay(
     return at[begin], at[np.append(begin[1:] - 1, len(at) - 1)] + 1, value[begin]
 
 
-def _paint(first: I64, end: I64, size: int) -> I64:
+def spread(values: U8, which: I64) -> U8:
+    """values[which], 0 where `which` is -1."""
+    if not len(values):
+        return np.zeros(len(which), np.uint8)
+    out: U8 = np.where(which >= 0, values[which], 0).astype(np.uint8)
+    return out
+
+
+def paint(first: I64, end: I64, size: int) -> I64:
     """Which of the disjoint ranges covers each place, -1 where none does."""
     out = np.full(size + 1, -1, np.int64)
     step = np.zeros(size + 1, np.int64)
@@ -231,9 +235,7 @@ class Points128:
         return hi - (lo == 0), lo - np.uint64(1)
 
 
-def rank128(
-    *starts: tuple[U64, U64], after: tuple[tuple[U64, U64], ...]
-) -> tuple[list[I64], Points128]:
+def rank128(*starts: tuple[U64, U64], after: tuple[tuple[U64, U64], ...]) -> tuple[list[I64], Points128]:
     """Ranks of 128-bit points among themselves: for each of `starts`, then for the address past each of `after`."""
     his, los, carries = [], [], []
     for hi, lo in starts:
