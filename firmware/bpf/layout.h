@@ -8,6 +8,7 @@
  */
 #pragma once
 #include <linux/types.h>
+#include "verdicts.h"
 
 #define LAYOUT_VERSION 1
 #define PAGE_BYTES 4096

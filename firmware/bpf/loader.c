@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: EUPL-1.2
+/* vigie-early: filtering before anything else runs.
+ *
+ *   vigie-early --ports A,B [--bridge br0] [--object FILE] [--pin DIR] [--image FILE]...
+ *
+ * Loads the data path, gives it the first base image that proves whole (size, magic, SHA-256), attaches it to both
+ * ports, and only then makes the bridge and sets it up: no frame is ever forwarded unfiltered. Maps are pinned where
+ * `vigie filter` finds them (DIR/v<layout>/<map>). Started again over a running data path it changes nothing but what
+ * is missing. Parses nothing but the image's header.
+ *
+ * Exit: 0 in force; 3 in force without a base; 1 not in force (the message says why); 2 usage.
+ */
+#define _GNU_SOURCE
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_link.h>
+#include <linux/types.h>
+#include <net/if.h>
+#include <openssl/evp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "layout.h"
+#include "netlink.h"
+#include "verdicts.h"
+
+#define IMAGES_MAX 4
+#define IMAGE_PAGES_MAX (1u << 16)	/* 256 MiB */
+
+/* Pinned maps: the ones of layout.h, as vigie.filter.abi.MAPS (a test compares). The others are private. */
+static const char *const pinned[] = {
+	"control", "state", "images", "flows", "openers", "exceptions", "local_names", "quarantine", "dynamic",
+	"inbound_allow", "device_class", "class_policy", "essential_ports", "resolved", "macs", "own", "events", "held",
+	"counters", "decision",
+};
+
+static struct {
+	const char *object, *pin, *bridge, *ports[2], *images[IMAGES_MAX];
+	int image_count;
+} options = {
+	.object = "/usr/lib/vigie/filter.bpf.o", .pin = "/sys/fs/bpf/vigie", .bridge = "br0",
+};
+
+static double now_ms(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1e3 + t.tv_nsec / 1e6;
+}
+
+static void __attribute__((noreturn, format(printf, 1, 2))) die(const char *format, ...)
+{
+	va_list args;
+	fputs("vigie-early: ", stderr);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+	exit(1);
+}
+
+static int quiet(enum libbpf_print_level level, const char *format, va_list args)
+{
+	return level == LIBBPF_WARN ? vfprintf(stderr, format, args) : 0;
+}
+
+/* ---- base image ---- */
+
+struct image { void *bytes; size_t size; uint64_t serial; };
+
+/* NULL, or why the file is no image that may be used. */
+static const char *map_image(const char *path, struct image *out)
+{
+	struct stat st;
+	uint8_t digest[EVP_MAX_MD_SIZE];
+	unsigned int len;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return strerror(errno);
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size < 2 * PAGE_BYTES || st.st_size % PAGE_BYTES ||
+	    st.st_size / PAGE_BYTES > IMAGE_PAGES_MAX) {
+		close(fd);
+		return "not a file of whole pages of a sensible size";
+	}
+	void *bytes = mmap(0, st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	close(fd);
+	if (bytes == MAP_FAILED)
+		return strerror(errno);
+	const struct image_header *h = bytes;
+	const char *wrong = 0;
+	if (h->magic != IMAGE_MAGIC || h->version != 1)
+		wrong = "not a base image of version 1";
+	else if (h->kind != 0 || (off_t)h->pages * PAGE_BYTES != st.st_size)
+		wrong = "truncated, or not a base";
+	else if (!EVP_Digest((char *)bytes + PAGE_BYTES, st.st_size - PAGE_BYTES, digest, &len, EVP_sha256(), 0) ||
+		 len != sizeof(h->digest) || memcmp(digest, h->digest, len))
+		wrong = "SHA-256 differs: the file is damaged";
+	if (wrong) {
+		munmap(bytes, st.st_size);
+		return wrong;
+	}
+	*out = (struct image){ bytes, st.st_size, h->serial };
+	return 0;
+}
+
+/* Puts the image into the slot that the generation names, when that slot is empty. 1 done, 0 there was one. */
+static int install_image(int images_fd, struct control *control, const struct image *image)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, o, .map_flags = BPF_F_MMAPABLE | BPF_F_INNER_MAP);
+	__u32 slot = control->gen & 1, id;
+
+	if (!bpf_map_lookup_elem(images_fd, &slot, &id))
+		return 0;
+	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "image_base", 4, PAGE_BYTES, image->size / PAGE_BYTES, &o);
+	if (fd < 0)
+		die("no memory for a base of %zu bytes: %s", image->size, strerror(errno));
+	void *to = mmap(0, image->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (to == MAP_FAILED)
+		die("the base's memory cannot be written: %s", strerror(errno));
+	memcpy(to, image->bytes, image->size);
+	munmap(to, image->size);
+	if (bpf_map_update_elem(images_fd, &slot, &fd, BPF_ANY))
+		die("the base cannot be put in force: %s", strerror(errno));
+	close(fd);
+	__atomic_store_n(&control->gen, control->gen + 4, __ATOMIC_SEQ_CST);
+	return 1;
+}
+
+/* ---- object, maps, programs ---- */
+
+static void make_directory(const char *path)
+{
+	if (mkdir(path, 0700) && errno != EEXIST)
+		die("%s: %s (is a bpf file system mounted there?)", path, strerror(errno));
+}
+
+static struct bpf_object *load_object(void)
+{
+	char dir[512], path[640];
+	struct bpf_object *object = bpf_object__open_file(options.object, 0);
+
+	if (!object)
+		die("%s: cannot be opened: %s", options.object, strerror(errno));
+	make_directory(options.pin);
+	snprintf(dir, sizeof(dir), "%s/v%d", options.pin, LAYOUT_VERSION);
+	make_directory(dir);
+	for (unsigned i = 0; i < sizeof(pinned) / sizeof(*pinned); i++) {
+		struct bpf_map *map = bpf_object__find_map_by_name(object, pinned[i]);
+		snprintf(path, sizeof(path), "%s/%s", dir, pinned[i]);
+		if (!map || bpf_map__set_pin_path(map, path))
+			die("%s: map %s: %s", options.object, pinned[i], map ? strerror(errno) : "missing");
+	}
+	if (bpf_object__load(object))
+		die("%s: the kernel refuses it: %s", options.object, strerror(errno));
+	return object;
+}
+
+static int map_fd(struct bpf_object *object, const char *name)
+{
+	int fd = bpf_object__find_map_fd_by_name(object, name);
+	if (fd < 0)
+		die("map %s is missing", name);
+	return fd;
+}
+
+static struct control *open_control(struct bpf_object *object)
+{
+	struct control *c = mmap(0, sizeof(*c), PROT_READ | PROT_WRITE, MAP_SHARED, map_fd(object, "control"), 0);
+	if (c == MAP_FAILED)
+		die("control cannot be mapped: %s", strerror(errno));
+	if (c->layout && c->layout != LAYOUT_VERSION)
+		die("pinned control is of layout %u, this program of %d", c->layout, LAYOUT_VERSION);
+	if (!c->layout) {
+		c->wan_port = -1;	/* unknown: both directions are judged by the base, the inbound default is off */
+		c->hold_ms = 300;
+		c->rate_out = 1000;
+		c->rate_in = 100;
+		for (int i = 0; i < EVENT_KINDS; i++)
+			c->event_rate[i] = 500;
+		c->gen = 4;
+		__atomic_store_n(&c->layout, LAYOUT_VERSION, __ATOMIC_SEQ_CST);
+	}
+	while (!c->flow_seed)
+		if (getrandom(&c->flow_seed, sizeof(c->flow_seed), 0) < 0)
+			die("no randomness: %s", strerror(errno));
+	return c;
+}
+
+static void attach(struct bpf_object *object, const char *program, int ifindex, enum bpf_tc_attach_point point)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = point);
+	LIBBPF_OPTS(bpf_tc_opts, filter, .handle = 1, .priority = 1, .flags = BPF_TC_F_REPLACE);
+	struct bpf_program *p = bpf_object__find_program_by_name(object, program);
+	LIBBPF_OPTS(bpf_tc_hook, both, .ifindex = ifindex, .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS);
+
+	if (!p)
+		die("program %s is missing in %s", program, options.object);
+	int e = bpf_tc_hook_create(&both);
+	if (e && e != -EEXIST)
+		die("device %d takes no programs: %s", ifindex, strerror(-e));
+	filter.prog_fd = bpf_program__fd(p);
+	e = bpf_tc_attach(&hook, &filter);
+	if (e)
+		die("%s does not attach to device %d: %s", program, ifindex, strerror(-e));
+}
+
+/* ---- command line ---- */
+
+static void __attribute__((noreturn)) usage(void)
+{
+	fputs("usage: vigie-early --ports A,B [--bridge NAME] [--object FILE] [--pin DIR] [--image FILE]...\n", stderr);
+	exit(2);
+}
+
+static void read_options(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i += 2) {
+		if (i + 1 >= argc)
+			usage();
+		char *value = argv[i + 1];
+		if (!strcmp(argv[i], "--ports")) {
+			char *comma = strchr(value, ',');
+			if (!comma)
+				usage();
+			*comma = 0;
+			options.ports[0] = value;
+			options.ports[1] = comma + 1;
+		} else if (!strcmp(argv[i], "--bridge")) {
+			options.bridge = value;
+		} else if (!strcmp(argv[i], "--object")) {
+			options.object = value;
+		} else if (!strcmp(argv[i], "--pin")) {
+			options.pin = value;
+		} else if (!strcmp(argv[i], "--image") && options.image_count < IMAGES_MAX) {
+			options.images[options.image_count++] = value;
+		} else {
+			usage();
+		}
+	}
+	if (!options.ports[0] || strlen(options.bridge) >= IFNAMSIZ || !strcmp(options.ports[0], options.ports[1]))
+		usage();
+}
+
+static void step(int error, const char *what, const char *device)
+{
+	if (error)
+		die("%s: %s: %s", device, what, strerror(-error));
+}
+
+int main(int argc, char **argv)
+{
+	double begin = now_ms();
+	struct image image = {};
+	uint32_t mtu[2] = {}, unused;
+	uint8_t mac[6] = {};
+	int ifindex[2];
+
+	read_options(argc, argv);
+	libbpf_set_print(quiet);
+	for (int i = 0; i < 2; i++) {
+		ifindex[i] = if_nametoindex(options.ports[i]);
+		if (!ifindex[i])
+			die("port %s does not exist", options.ports[i]);
+		step(nl_read_link(ifindex[i], mac, &mtu[i]), "reading the device", options.ports[i]);
+	}
+	for (int i = 0; i < options.image_count && !image.bytes; i++) {
+		const char *wrong = map_image(options.images[i], &image);
+		if (wrong)
+			fprintf(stderr, "vigie-early: base image %s is left out: %s\n", options.images[i], wrong);
+	}
+
+	struct bpf_object *object = load_object();
+	struct control *control = open_control(object);
+	int images_fd = map_fd(object, "images"), fresh = 0;
+	if (image.bytes)
+		fresh = install_image(images_fd, control, &image);
+	__u32 slot = control->gen & 1, id;
+	int based = !bpf_map_lookup_elem(images_fd, &slot, &id);
+	for (int i = 0; i < 2; i++) {
+		control->ifindex[i] = ifindex[i];
+		control->mtu[i] = mtu[i];
+		attach(object, "vigie_ingress", ifindex[i], BPF_TC_INGRESS);
+	}
+	double filtering = now_ms();
+
+	step(nl_bridge_create(options.bridge), "making the bridge", options.bridge);
+	int bridge = if_nametoindex(options.bridge);
+	attach(object, "vigie_own", bridge, BPF_TC_EGRESS);
+	for (int i = 0; i < 2; i++)
+		step(nl_set_master(ifindex[i], bridge), "joining the bridge", options.ports[i]);
+	step(nl_read_link(bridge, mac, &unused), "reading the device", options.bridge);
+	memcpy(control->box_mac, mac, sizeof(mac));
+	step(nl_set_up(bridge), "setting up", options.bridge);
+	for (int i = 0; i < 2; i++)
+		step(nl_set_up(ifindex[i]), "setting up", options.ports[i]);
+
+	double forwarding = now_ms();
+	printf("{\"early\": {\"base\": %s, \"serial\": %llu, \"fresh\": %s, \"filter_ms\": %.1f, \"forward_ms\": %.1f}}\n",
+	       based ? "true" : "false", (unsigned long long)image.serial, fresh ? "true" : "false", filtering - begin,
+	       forwarding - begin);
+	return based ? 0 : 3;
+}
