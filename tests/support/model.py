@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Literal
 
 from tests.support.model_frame import (
     FIN,
@@ -97,6 +98,8 @@ class Flow:
     opener: int | None
     last: int
     until: int = 0
+    macs: list[bytes] = field(default_factory=lambda: [b"", b""])
+    """Of the end behind port 0, of the end behind port 1."""
     inspect: bool = False
     hello: bool = False
     closed: bool = False
@@ -145,6 +148,11 @@ class Case:
             return False
         self.until = min(self.until or until, until)
         return True
+
+    @property
+    def passes_outward(self) -> bool:
+        """True for the frames that may create an entry, and that say which MACs a flow has."""
+        return self.side != Side.IN or self.local
 
     @property
     def service_port(self) -> int | None:
@@ -197,14 +205,12 @@ class Model:
             return *gate, None
         case = self._case(port, frame, now)
         hit = self._hit(case)
-        if hit is not None and case.flow is not None:
-            self._account(case.flow, case)
-            if hit[0] in (Verdict.PASS, Verdict.OBSERVE):
-                self._learn(case)
-            return *hit, None
-        verdict, reason = self._layers(case)
-        self._remember(case, verdict, reason)
-        if verdict in (Verdict.PASS, Verdict.OBSERVE):
+        verdict, reason = hit or self._layers(case)
+        flow = case.flow if hit else self._remember(case, verdict, reason)
+        if flow is not None:
+            self._account(flow, case)
+            verdict, reason = self._first_payload(flow, case, verdict, reason)
+        if verdict == Verdict.PASS:
             self._learn(case)
         return verdict, reason, case.name
 
@@ -213,14 +219,14 @@ class Model:
     def _link_gates(self, port: int, frame: Frame) -> Blocked | None:
         policy = self.policy
         if frame.smac == mac(policy.box_mac):
-            probe = b"VGLP" + struct.pack("<Q", policy.probe_nonce)
+            probe = b"VGLP" + struct.pack("!Q", policy.probe_nonce)
             if frame.ethertype == 0x88B5 and frame.body.startswith(probe):
                 return Verdict.DROP, Reason.LOOP
             return Verdict.DROP, Reason.SPOOF
         if policy.loop_port == port + 1:
             return Verdict.DROP, Reason.LOOP
         if frame.family == 0:
-            if frame.ethertype == 0x0806 and len(frame.body) >= 28:
+            if frame.ethertype == 0x0806 and len(frame.body) >= 18:
                 sender = bytes(10) + b"\xff\xff" + frame.body[14:18]
                 if sender in self.boxes:
                     return Verdict.DROP, Reason.SPOOF
@@ -237,7 +243,6 @@ class Model:
         if _is_group(frame.dst, frame.family):
             return Verdict.PASS, Reason.MULTICAST
         if _bad_source(frame.src, frame.family):
-            frame.anomalies.append(Reason.BAD_SOURCE)
             return Verdict.DROP, Reason.BAD_SOURCE
         if frame.family == 6 and frame.proto == 58 and frame.icmp_type in NEIGHBOUR_TYPES:
             return Verdict.PASS, Reason.LOCAL
@@ -251,7 +256,7 @@ class Model:
             if (
                 (frame.dst, frame.src) == (packed(own.box), packed(own.remote))
                 and (box_port, remote_port) == (own.box_port, own.remote_port)
-                and (frame.proto, frame.vlan) == (own.proto, own.vlan)
+                and frame.proto == own.proto
                 and frame.family == (4 if "." in own.box else 6)
             ):
                 return True
@@ -287,7 +292,7 @@ class Model:
             if not link_local and remote not in map(packed, policy.gateway):
                 local = False
         key = _flow_key(port, frame)
-        flow = self.flows.get(key)
+        flow = self.flows.get(key) if frame.has_flow else None
         if flow is not None and not flow.known(frame.proto, now):
             flow = None
         opener = self._opener(port, frame, flow, now)
@@ -306,13 +311,14 @@ class Model:
         if flow is not None and flow.opener is not None:
             return flow.opener
         sport, dport = frame.key_ports
-        if self._recalled(frame.src, frame.dst, sport, dport, frame.proto, now):
+        if frame.has_flow and self._recalled(frame.src, frame.dst, sport, dport, frame.proto, now):
             return port
-        if self._recalled(frame.dst, frame.src, dport, sport, frame.proto, now):
+        if frame.has_flow and self._recalled(frame.dst, frame.src, dport, sport, frame.proto, now):
             return 1 - port
         if frame.proto == TCP:
             return 1 - port if frame.tcp_flags & SYN else None
-        if frame.is_icmp_error or frame.is_echo_reply:
+        unreadable_icmp = frame.is_icmp and frame.icmp_type is None
+        if unreadable_icmp or frame.is_icmp_error or frame.is_echo_reply:
             return None
         return port
 
@@ -323,10 +329,14 @@ class Model:
     # ---- flow cache -----------------------------------------------------------------------------
 
     def _hit(self, case: Case) -> Blocked | None:
-        flow = case.flow
-        if flow is None or flow.epoch != self.policy.gen or flow.inspect or flow.hello or case.frame.is_bare_syn:
+        """What the entry says, when it may decide."""
+        flow, frame = case.flow, case.frame
+        if flow is None or flow.epoch != self.policy.gen or flow.inspect or frame.is_bare_syn:
             return None
         if flow.until and flow.until <= case.now:
+            return None
+        routed = case.port == self.policy.wan_port and frame.smac != mac(self.policy.box_mac)
+        if frame.dmac != flow.macs[1 - case.port] or not (frame.smac == flow.macs[case.port] or routed):
             return None
         return flow.verdict, flow.reason
 
@@ -336,44 +346,66 @@ class Model:
         if case.frame.tcp_flags & RST or flow.tcp_flags[0] & flow.tcp_flags[1] & FIN:
             flow.closed = True
 
-    def _remember(self, case: Case, verdict: Verdict, reason: Reason) -> None:
+    def _remember(self, case: Case, verdict: Verdict, reason: Reason) -> Flow | None:
+        """The entry that a decision of the layers leaves or makes, if any; writes the memory of openers."""
         frame, flow = case.frame, case.flow
+        if case.admitted in (Reason.LEARNING, Reason.INBOUND_ALLOWED) and not frame.is_icmp_error:
+            self._remember_opener(case)
+        if reason == Reason.INBOUND or not frame.has_flow:
+            return None  # refused inbound neither enters the cache nor cuts a flow
         passes = verdict in (Verdict.PASS, Verdict.OBSERVE)
-        if reason == Reason.INBOUND and not passes:
-            return  # refused inbound neither enters the cache nor cuts a flow
-        sport, dport = frame.key_ports
-        if passes and case.admitted in (Reason.LEARNING, Reason.INBOUND_ALLOWED):
-            self.openers[frame.src, frame.dst, sport, dport, frame.proto] = case.now
-        starts = frame.is_bare_syn and case.side != Side.IN and not case.local
+        asked = frame.ports is not None and frame.ports[1] == 53
+        if not passes and asked and reason in (Reason.TOXIC_DNS, Reason.EXCEPTION_BLOCK):
+            return flow  # one question is refused, not the way to the resolver
         if flow is None:
-            creates = case.side != Side.IN or case.local
-            if not passes or not creates or frame.fragment or not frame.whole:
-                return
+            if not passes or not case.passes_outward or frame.fragment:
+                return None
             flow = Flow(self.policy.gen, verdict, reason, case.opener, case.now)
-            flow.inspect = 53 in frame.key_ports and frame.ports is not None
-            flow.hello = starts and not frame.payload
+            flow.inspect = frame.ports is not None and 53 in frame.ports
             self.flows[case.key] = flow
             if case.opener == case.port:
-                self.openers[frame.src, frame.dst, sport, dport, frame.proto] = case.now
-        elif starts and passes:
-            flow.hello = not frame.payload
+                self._remember_opener(case)
+        if frame.is_bare_syn:  # the tuple is used anew
+            flow.opener = case.port
             flow.closed = False
             flow.tcp_flags = [0, 0]
-        elif self._is_hello(case):
-            flow.hello = False
+            flow.hello = case.side != Side.IN and not case.local
         flow.epoch, flow.verdict, flow.reason, flow.until = self.policy.gen, verdict, reason, case.until
-        if flow.opener is None or (frame.is_bare_syn and passes):
+        if flow.opener is None:
             flow.opener = case.opener
-        self._account(flow, case)
+        if case.passes_outward:
+            flow.macs[case.port], flow.macs[1 - case.port] = frame.smac, frame.dmac
+        return flow
 
-    def _is_hello(self, case: Case) -> bool:
-        """True for the client's first payload, and for a SYN that carries one."""
-        frame, flow = case.frame, case.flow
-        if frame.proto != TCP or frame.fragment or not frame.payload or case.local:
-            return False
-        if frame.is_bare_syn:
-            return case.side != Side.IN
-        return flow is not None and flow.hello and flow.opener == case.port
+    def _remember_opener(self, case: Case) -> None:
+        """The sender of this frame opened its flow."""
+        sport, dport = case.frame.key_ports
+        self.openers[case.frame.src, case.frame.dst, sport, dport, case.frame.proto] = case.now
+
+    def _first_payload(self, flow: Flow, case: Case, verdict: Verdict, reason: Reason) -> Blocked:
+        """Layer 6 for the server name in the client's first payload."""
+        frame = case.frame
+        if verdict not in (Verdict.PASS, Verdict.OBSERVE) or reason == Reason.EXCEPTION:
+            return verdict, reason
+        if not flow.hello or not frame.payload or frame.fragment or flow.opener != case.port:
+            return verdict, reason
+        flow.hello = False
+        try:
+            name = server_name(frame.payload)
+        except (NotTls, NotHere):
+            return verdict, reason
+        except Malformed:
+            frame.anomalies.append(Reason.BAD_TLS)
+            return verdict, reason
+        if name:
+            case.name = name
+            blocked = self._judge_name(case, name, Verdict.REFUSE, Reason.TOXIC_SNI)
+            if blocked:
+                verdict, reason = blocked
+            elif verdict == Verdict.PASS and case.observed is not None:
+                verdict, reason = Verdict.OBSERVE, case.observed
+            flow.verdict, flow.reason = verdict, reason
+        return verdict, reason
 
     # ---- layers ---------------------------------------------------------------------------------
 
@@ -402,7 +434,7 @@ class Model:
 
     def _layer_isolation(self, case: Case) -> Blocked | None:
         policy = self.policy
-        if policy.isolation_level < 2 or case.now >= policy.isolation_until:
+        if policy.isolation_level < 2 or not case.in_force(policy.isolation_until):
             return None
         ranks = [self._class_of(case.remote, case.frame.family).rank]
         learnt = self._resolved(case)
@@ -416,7 +448,6 @@ class Model:
         highest = 9 if policy.isolation_level == 2 else 2
         if any(0 < rank <= highest for rank in ranks):
             return None
-        case.in_force(policy.isolation_until)
         return Verdict.REFUSE, Reason.ISOLATION
 
     def _layer_quarantine(self, case: Case) -> Blocked | None:
@@ -467,6 +498,8 @@ class Model:
         address, port = case.remote, case.remote_port
         if case.side == Side.UNKNOWN and self._class_number(address, case.frame.family) == 0:
             address, port = case.frame.src, case.device_port
+            if self._class_of(address, case.frame.family).flags & CLASS_NEVER:
+                return None
         listed = self._class_of(address, case.frame.family)
         wanted = {Opener.LAN: Direction.OUT, Opener.INTERNET: Direction.IN}.get(case.opener_side)
         if listed.direction not in (Direction.BOTH, wanted):
@@ -484,38 +517,35 @@ class Model:
         if case.spared_by_address:
             return None
         frame = case.frame
-        name, verdict, reason = None, Verdict.REFUSE, Reason.TOXIC_DNS
-        if frame.fragment == Fragment.NONE and frame.ports is not None and frame.ports[1] == 53:
-            name = self._dns_name(frame)
-            if frame.proto == UDP:
-                verdict = Verdict.NXDOMAIN
-        elif self._is_hello(case):
-            name, reason = self._hello_name(frame), Reason.TOXIC_SNI
+        if frame.fragment or frame.ports is None or frame.ports[1] != 53:
+            return None
+        name = self._dns_name(frame)
         if not name:
             return None
         case.name = name
-        return self._judge_name(case, name, verdict, reason)
+        verdict = Verdict.NXDOMAIN if frame.proto == UDP else Verdict.REFUSE
+        return self._judge_name(case, name, verdict, Reason.TOXIC_DNS)
 
     def _dns_name(self, frame: Frame) -> Name | None:
         message = frame.payload
-        if frame.proto == TCP:
-            if not message:
+        starts = [message]
+        if frame.proto == TCP:  # the length may have come in a segment of its own
+            if len(message) < 3:
                 return None
-            message = message[2:]
-        try:
-            return dns_query(message)
-        except Malformed:
+            starts = [message[2:], message]
+        malformed = False
+        for start in starts:
+            malformed = False
+            try:
+                name = dns_query(start)
+            except Malformed:
+                malformed = True
+                continue
+            if name is not None:
+                return name
+        if malformed:
             frame.anomalies.append(Reason.BAD_DNS)
-            return None
-
-    def _hello_name(self, frame: Frame) -> Name | None:
-        try:
-            return server_name(frame.payload)
-        except (NotTls, NotHere):
-            return None
-        except Malformed:
-            frame.anomalies.append(Reason.BAD_TLS)
-            return None
+        return None
 
     def _judge_name(self, case: Case, name: Name, verdict: Verdict, reason: Reason) -> Blocked | None:
         exception = self._name_exception(case, name)
@@ -526,18 +556,24 @@ class Model:
             if exception.action == Action.OBSERVE:
                 case.observe(Reason.EXCEPTION)
             return None
-        listed = [self.policy.classes[self.names[s]] for s in suffixes(name) if self.names.get(s)]
-        forced = [c for c in listed if c.flags & CLASS_FORCE and c.action in (Action.BLOCK, Action.OBSERVE)]
-        if not forced and any(c.flags & CLASS_NEVER for c in listed):
+        opinion, _ = self._opinion(name)
+        if opinion == "never":
             if case.spared is None:
                 case.spared = Reason.NEVER_BLOCK
-            return None
+        elif opinion == Action.OBSERVE:
+            case.observe(reason)
+        return (verdict, reason) if opinion == Action.BLOCK else None
+
+    def _opinion(self, name: Name) -> tuple[Action | Literal["never"], int]:
+        """What the base says of a name, and its essential rank."""
+        listed = [self.policy.classes[self.names[s]] for s in suffixes(name) if self.names.get(s)]
+        rank = min((c.rank for c in listed if c.rank), default=0)
+        forced = [c for c in listed if c.flags & CLASS_FORCE and c.action in (Action.BLOCK, Action.OBSERVE)]
+        if not forced and any(c.flags & CLASS_NEVER for c in listed):
+            return "never", rank
         for decides in (forced or listed)[:1]:
-            if decides.action == Action.BLOCK:
-                return verdict, reason
-            if decides.action == Action.OBSERVE:
-                case.observe(reason)
-        return None
+            return Action(decides.action), rank
+        return Action.NONE, rank
 
     def _name_exception(self, case: Case, name: Name) -> NameException | None:
         for device in (case.device, None):
@@ -628,7 +664,7 @@ class Model:
         port = case.device_port or 0
         for (device, proto, listed), until in self.policy.inbound_allow.items():
             if mac(device) == case.device and (proto, listed) == (case.frame.proto, port):
-                return until == FOREVER or until > case.now
+                return case.in_force(until)
         return False
 
     def _layer_pass(self, case: Case) -> Blocked:
@@ -641,19 +677,18 @@ class Model:
     def _learn(self, case: Case) -> None:
         """Addresses of an answer for a never-block or essential name, from a resolver that is trusted."""
         frame = case.frame
-        if not self.policy.learn or frame.proto != UDP or frame.ports is None or frame.ports[0] != 53:
+        asked = frame.proto == UDP and frame.ports is not None and frame.ports[0] == 53
+        if not self.policy.learn or not asked or frame.fragment or case.side != Side.IN or not case.known:
             return
-        trusted = self._on_link(frame.src) or self._class_of(frame.src, frame.family).flags & CLASS_NEVER
-        if frame.fragment or not trusted or not case.known:
+        if not case.local and not self._class_of(frame.src, frame.family).flags & CLASS_NEVER:
             return
         parsed = dns_answers(frame.payload)
         if parsed is None:
             return
         name, answers = parsed
-        listed = [self.policy.classes[self.names[s]] for s in suffixes(name) if self.names.get(s)]
-        never = any(c.flags & CLASS_NEVER for c in listed)
-        rank = min((c.rank for c in listed if c.rank), default=0)
-        if any(c.flags & CLASS_FORCE for c in listed) or not (never or rank):
+        opinion, rank = self._opinion(name)
+        never = opinion == "never"
+        if opinion in (Action.BLOCK, Action.OBSERVE) or not (never or rank):
             return
         for answer in answers:
             until = case.now + min(max(answer.ttl, 3600), 86400)

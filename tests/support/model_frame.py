@@ -80,6 +80,15 @@ class Frame:
         return 0, 0
 
     @property
+    def is_icmp(self) -> bool:
+        return self.proto == (ICMP if self.family == 4 else ICMPV6)
+
+    @property
+    def has_flow(self) -> bool:
+        """True for frames that look the flow cache up: whole ones, and of ICMP only exchanges."""
+        return self.whole and self.fragment != Fragment.LATER and (not self.is_icmp or self.is_echo)
+
+    @property
     def is_echo(self) -> bool:
         return self.icmp_type is not None and self.icmp_type in (ECHO_REQUEST[self.proto], ECHO_REPLY[self.proto])
 
@@ -111,6 +120,8 @@ def parse(data: bytes) -> Frame:
             frame.anomalies.append(Reason.VLAN_DEPTH)
             return frame
         if len(data) < at + 4:
+            frame.anomalies.append(Reason.SHORT_IP)
+            frame.ethertype = 0
             return frame
         tci, frame.ethertype = struct.unpack_from("!HH", data, at)
         if tags == 0:
@@ -173,15 +184,13 @@ def _ipv6(frame: Frame) -> None:
         if len(packet) < at + 8:
             _bad_extensions(frame)
             return
-        kind = frame.proto
-        frame.proto = packet[at]
+        kind, following = frame.proto, packet[at]
         if kind == 44:
             (offset,) = struct.unpack_from("!H", packet, at + 2)
             at += 8
             if offset & 0xFFF8:
                 frame.fragment = Fragment.LATER
-                break
-            if offset & 1:
+            elif offset & 1:
                 frame.fragment = Fragment.FIRST
         elif kind == 51:
             at += (packet[at + 1] + 2) * 4
@@ -190,6 +199,9 @@ def _ipv6(frame: Frame) -> None:
         if at > len(packet):
             _bad_extensions(frame)
             return
+        frame.proto = following
+        if frame.fragment == Fragment.LATER:
+            break
     if frame.fragment != Fragment.LATER and frame.proto in EXTENSIONS:
         _bad_extensions(frame)
         return

@@ -5,6 +5,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
+
+MAX_EXTENSIONS: Final = 128
 
 
 class Malformed(Exception):
@@ -68,10 +71,8 @@ def dns_query(message: bytes) -> Name | None:
     if len(message) < 12:
         raise Malformed("header cut")
     flags, questions = struct.unpack_from("!HH", message, 2)
-    if flags & 0x8000:
+    if flags & 0x8000 or questions != 1:
         return None
-    if questions != 1:
-        raise Malformed("not one question")
     return _question(message)[0]
 
 
@@ -125,57 +126,80 @@ def _skip_name(message: bytes, at: int) -> int | None:
     return None
 
 
-class _Reader:
-    """Takes bytes one after the other from what is in the frame; what would lie beyond is NotHere."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.at = 0
-
-    def take(self, size: int) -> bytes:
-        if self.at + size > len(self.data):
-            raise NotHere
-        self.at += size
-        return self.data[self.at - size : self.at]
-
-    def number(self, size: int) -> int:
-        return int.from_bytes(self.take(size), "big")
-
-
 def server_name(payload: bytes) -> Name | None:
     """Name of the ClientHello at the start of a TCP payload; None when the hello names none.
 
-    Raises NotTls, NotHere (the name may be in a later segment) or Malformed.
+    Only a hello in one record is read. Raises NotTls, NotHere (the name may be in a later segment) or Malformed (what
+    the lengths say cannot be).
     """
-    if len(payload) < 6 or payload[0] != 22 or payload[1] != 3 or payload[5] != 1:
+    if not payload or payload[0] != 22:
         raise NotTls
-    reader = _Reader(payload[: 5 + int.from_bytes(payload[3:5], "big")])
-    reader.take(5 + 4 + 2 + 32)
-    session = reader.number(1)
-    if session > 32:
-        raise Malformed("session id over 32 bytes")
-    reader.take(session)
-    reader.take(reader.number(2))
-    reader.take(reader.number(1))
-    left = reader.number(2)
-    while left >= 4:
-        kind, size = reader.number(2), reader.number(2)
-        left -= 4 + size
-        if left < 0:
+    if len(payload) < 6:
+        raise NotHere
+    if payload[1] != 3 or payload[5] != 1:
+        raise NotTls
+    if len(payload) < 44:
+        raise NotHere
+    record, body = int.from_bytes(payload[3:5], "big"), int.from_bytes(payload[6:9], "big")
+    if record < 4 or body > 16384:
+        raise Malformed("a record too short or a hello too long")
+    if body + 4 > record:
+        raise NotHere
+    hello = _Hello(payload, 43, 9 + body)
+    for size_of_length in (1, 2, 1):  # session id, cipher suites, compression methods
+        hello.skip(hello.number(size_of_length))
+    if hello.at == hello.end:
+        return None
+    extensions = hello.number(2)
+    if hello.at + extensions > hello.end:
+        raise Malformed("extensions beyond the hello")
+    hello.end = hello.at + extensions
+    for _ in range(MAX_EXTENSIONS):
+        if hello.at == hello.end:
+            return None
+        kind, size = hello.numbers(2, 2)
+        if hello.at + size > hello.end:
             raise Malformed("extension beyond the extensions")
         if kind == 0:
-            return _server_name_extension(reader, size)
-        if left:
-            reader.take(size)
-    return None
+            return _server_name_extension(hello, size)
+        hello.skip(size)
+    raise Malformed("too many extensions")
 
 
-def _server_name_extension(reader: _Reader, size: int) -> Name:
+@dataclass
+class _Hello:
+    """A ClientHello of which `data` may hold only the beginning; `end` is where it ends, or its extensions do."""
+
+    data: bytes
+    at: int
+    end: int
+
+    def numbers(self, *sizes: int) -> list[int]:
+        """Numbers that follow each other; Malformed beyond `end`, NotHere beyond the data."""
+        if self.at + sum(sizes) > self.end:
+            raise Malformed("hello ends too early")
+        if self.at + sum(sizes) > len(self.data):
+            raise NotHere
+        found = []
+        for size in sizes:
+            found.append(int.from_bytes(self.data[self.at : self.at + size], "big"))
+            self.at += size
+        return found
+
+    def number(self, size: int) -> int:
+        return self.numbers(size)[0]
+
+    def skip(self, size: int) -> None:
+        self.at += size
+
+
+def _server_name_extension(hello: _Hello, size: int) -> Name:
     if size < 5:
         raise Malformed("server name extension too short")
-    reader.number(2)
-    kind, length = reader.number(1), reader.number(2)
+    _, kind, length = hello.numbers(2, 1, 2)
     if kind != 0 or length == 0 or length > 255 or length + 5 > size:
         raise Malformed("server name impossible")
-    name = _lower(reader.take(length))
+    if hello.at + length > len(hello.data):
+        raise NotHere
+    name = _lower(hello.data[hello.at : hello.at + length])
     return name.removesuffix(b".").replace(b".", b"\0")

@@ -114,7 +114,7 @@ def arp(sender: str, target: str, smac: str = PC_MAC, op: int = 1) -> bytes:
 def probe(nonce: int, smac: str = BOX_MAC) -> bytes:
     """The box's own loop probe, padded to the shortest Ethernet frame."""
     head = Ether(src=smac, dst="ff:ff:ff:ff:ff:ff", type=0x88B5)
-    return bytes(head / Raw((b"VGLP" + struct.pack("<Q", nonce)).ljust(46, b"\0")))
+    return bytes(head / Raw((b"VGLP" + struct.pack("!Q", nonce)).ljust(46, b"\0")))
 
 
 # ---- DNS ----------------------------------------------------------------------------------------

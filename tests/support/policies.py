@@ -161,12 +161,13 @@ def in_prefix(address: bytes, text: str) -> bool:
 
 def intervals(table: dict[str, int], version: int) -> list[tuple[int, int, int]]:
     """Sorted disjoint (first, last, value) of one family, the longest prefix holding where several overlap."""
-    nets = [n for n in map(ipaddress.ip_network, table) if n.version == version]
-    edges = sorted({int(n.network_address) for n in nets} | {int(n.broadcast_address) + 1 for n in nets})
+    nets = [(ipaddress.ip_network(prefix), value) for prefix, value in table.items()]
+    nets = [(net, value) for net, value in nets if net.version == version]
+    edges = sorted({int(n.network_address) for n, _ in nets} | {int(n.broadcast_address) + 1 for n, _ in nets})
     found: list[tuple[int, int, int]] = []
     for first, after in pairwise(edges):
-        holders = [n for n in nets if int(n.network_address) <= first <= int(n.broadcast_address)]
+        holders = [(n, v) for n, v in nets if int(n.network_address) <= first <= int(n.broadcast_address)]
         if holders:
-            best = max(holders, key=lambda n: n.prefixlen)
-            found.append((first, after - 1, table[str(best)]))
+            best = max(holders, key=lambda holder: holder[0].prefixlen)
+            found.append((first, after - 1, best[1]))
     return found

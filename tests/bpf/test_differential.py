@@ -1,0 +1,105 @@
+"""The model and the kernel say the same of random histories: verdict and reason, frame after frame.
+
+A failure prints the policies and the frames in hexadecimal, ready to paste into `replay` below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from tests.support.model import Model
+from tests.support.policies import Policy
+from tests.support.progrun import Kernel
+from tests.support.strategies import Step, build, histories, random_spec
+from vigie.contract.codes import Reason
+
+pytestmark = pytest.mark.bpf
+
+FULL_CASES = 20_000
+
+
+class Disagreement(AssertionError):
+    """Model and kernel differ; the message holds all that is needed to see it again."""
+
+
+def replay(kernel: Kernel, policy: Policy, steps: list[Step]) -> int:
+    """Run a history on both; how many frames that was. Frames of a literal history may be bytes with their port."""
+    kernel.reset()
+    gen = 4
+    policy = replace(policy, gen=gen)
+    model = Model(policy)
+    kernel.apply(policy)
+    told = [f"policy  {policy!r}"]
+    frames = 0
+    for step in steps:
+        if isinstance(step, Policy):
+            gen += 4
+            policy = replace(step, gen=gen)
+            model.set_policy(policy)
+            kernel.apply(policy)
+            told.append(f"policy  {policy!r}")
+        elif isinstance(step, tuple):
+            if step[0] == "advance":
+                kernel.advance(step[1])
+            else:
+                model.evict()
+                kernel.evict()
+            told.append(f"{step[0]} {step[1]}")
+        else:
+            port, spec = random_spec(Random(step), policy.wan_port)
+            frame = build(spec)
+            told.append(f"port {port} {spec!r}\n        {frame.hex()}")
+            compare(kernel, model, port, frame, told)
+            frames += 1
+    return frames
+
+
+def compare(kernel: Kernel, model: Model, port: int, frame: bytes, told: list[str]) -> None:
+    expected = model.decide(port, frame, kernel.now)
+    actual = kernel.run(port, frame)
+    anomalies = expected.anomaly or (Reason.NONE,)
+    if actual.decided == (expected.verdict, expected.reason) and actual.anomaly in anomalies:
+        return
+    raise Disagreement(
+        f"the model says {expected.verdict.name} {expected.reason.name} {[a.name for a in expected.anomaly]},\n"
+        f"the kernel says {actual.verdict.name} {actual.reason.name} [{actual.anomaly.name}] cached={actual.cached}\n"
+        + "\n".join(told)
+    )
+
+
+def agree(kernel: Kernel, examples: int) -> int:
+    """Compare on random histories; how many frames were compared."""
+    frames = 0
+
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        report_multiple_bugs=False,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    @given(histories())
+    def run(history: tuple[Policy, list[Step]]) -> None:
+        nonlocal frames
+        frames += replay(kernel, *history)
+
+    run()
+    return frames
+
+
+def test_model_and_kernel_agree_quickly(shared_kernel: Kernel) -> None:
+    assert agree(shared_kernel, 40) > 500
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_model_and_kernel_agree(shared_kernel: Kernel) -> None:
+    frames = 0
+    while frames < FULL_CASES:
+        frames += agree(shared_kernel, 100)
+    print(f"model and kernel agree on {frames} frames")
