@@ -10,13 +10,14 @@ Loaders are strict: every error is a ListError with file and line. A department 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Final, TypeVar
 
 from vigie.contract.codes import DeviceClass
+from vigie.errors import UsageError
 from vigie.filter.base import yamltext
 from vigie.filter.base.readers.tokens import Range, classify
 from vigie.filter.base.readers.tokens import name as name_of
@@ -27,6 +28,7 @@ DATA: Final = Path(__file__).parents[2] / "data"
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 PROTOCOLS: Final = {"tcp": 6, "udp": 17}
 RANKS: Final = (1, 9)
+_CONTENT: Final = ("names", "addresses", "ports", "devices", "provided_by")
 _T = TypeVar("_T")
 
 
@@ -89,7 +91,8 @@ class Port:
 @dataclass(frozen=True, slots=True)
 class Essential:
     """A service kept under isolation. rank 1..9: level 2 keeps all, level 3 keeps ranks 1 and 2.
-    `devices`: classes of devices that keep all their traffic."""
+    `devices`: classes of devices that keep all their traffic. `provided`: its names come with the box's enrolment,
+    see :func:`provide`."""
 
     rank: int
     key: str
@@ -100,6 +103,7 @@ class Essential:
     devices: tuple[DeviceClass, ...]
     source: str
     line: int
+    provided: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,14 +168,13 @@ def _once(seen: dict[str, int], item: str, value: Value) -> None:
 
 
 def load_never_block(path: Path) -> NeverBlock:
-    """Read a never-block file. Names and prefixes are unique; a name below another one adds nothing: an error."""
+    """Read a never-block file. Names and prefixes are unique. ListError."""
     document = yamltext.load(path).mapping({"version", "groups"})
     document["version"].number(1, 1)
     entries: list[NeverName] = []
     prefixes: list[NeverPrefix] = []
     categories: dict[str, str] = {}
     seen: dict[str, int] = {}
-    nodes: list[tuple[str, Value]] = []
     for group in document["groups"].items():
         keys = group.mapping({"category", "label"}, {"names", "prefixes"})
         category = keys["category"].text()
@@ -183,18 +186,11 @@ def load_never_block(path: Path) -> NeverBlock:
             name = _name(fields["name"])
             _once(seen, name, fields["name"])
             entries.append(NeverName(name, category, fields["source"].text(), item.line))
-            nodes.append((name, fields["name"]))
         for item in keys["prefixes"].items() if "prefixes" in keys else ():
             fields = item.mapping({"prefix", "source"})
             prefix = _network(fields["prefix"])
             _once(seen, str(prefix), fields["prefix"])
             prefixes.append(NeverPrefix(prefix, category, fields["source"].text(), item.line))
-    for name, node in nodes:
-        above = name.partition(".")[2]
-        while above:
-            if above in seen:
-                node.fail(f"{name} is already covered by {above}, line {seen[above]}")
-            above = above.partition(".")[2]
     return NeverBlock(tuple(entries), tuple(prefixes), tuple(categories.items()))
 
 
@@ -206,7 +202,7 @@ def load_essential(path: Path) -> tuple[Essential, ...]:
     keys_seen: dict[str, int] = {}
     seen: dict[str, int] = {}
     for item in document["services"].items():
-        keys = item.mapping({"rank", "key", "label", "source"}, {"names", "addresses", "ports", "devices"})
+        keys = item.mapping({"rank", "key", "label", "source"}, frozenset(_CONTENT))
         rank = keys["rank"].number(*RANKS)
         _once(keys_seen, keys["key"].text(), keys["key"])
         if services and rank < services[-1].rank:
@@ -222,11 +218,30 @@ def load_essential(path: Path) -> tuple[Essential, ...]:
                 devices=_unique(keys, "devices", _device, seen),
                 source=keys["source"].text(),
                 line=item.line,
+                provided="provided_by" in keys,
             )
         )
-        if not any(key in keys for key in ("names", "addresses", "ports", "devices")):
-            item.fail("a service needs names, addresses, ports or devices")
+        if not any(key in keys for key in _CONTENT):
+            item.fail(f"a service needs one of {', '.join(_CONTENT)}")
+        if "provided_by" in keys and keys["provided_by"].text() != "enrolment":
+            keys["provided_by"].fail("only `enrolment` provides names")
     return tuple(services)
+
+
+def provide(
+    services: Sequence[Essential], names: Sequence[str], prefixes: Sequence[Network] = ()
+) -> tuple[Essential, ...]:
+    """The services with the department's names and addresses, as enrolment gave them, in the entries that wait for them."""
+    checked = []
+    for text in names:
+        found = name_of(text)
+        if found is None:
+            raise UsageError(f"{text!r}, given by the enrolment, is not a name")
+        checked.append(found)
+    return tuple(
+        replace(service, names=tuple(checked), prefixes=tuple(prefixes)) if service.provided else service
+        for service in services
+    )
 
 
 def _unique(keys: dict[str, Value], key: str, take: Callable[[Value], _T], seen: dict[str, int]) -> tuple[_T, ...]:
