@@ -82,7 +82,6 @@ EVENT_PAYLOAD: Final = 576
 HELD_BYTES: Final = 4096
 
 
-
 def _struct(*fields: tuple[Any, ...]) -> np.dtype[np.void]:
     """A packed dtype: every byte of the C structure is a field, so that nothing is left to alignment rules."""
     return np.dtype([f if len(f) == 2 else (f[0], f[1], f[2]) for f in fields])

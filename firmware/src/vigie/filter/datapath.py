@@ -105,9 +105,7 @@ class DataPath:
         self.state: np.void = np.frombuffer(self.maps["state"].mmap(), dtype=abi.STATE, count=1)[0]
         self.tables = Tables(self.maps, self.settings)
         self._cpus = possible_cpus()
-        self._scratch = Map.create(
-            TYPE_ARRAY, "image_scratch", 4, abi.PAGE_BYTES, 1, BPF_F_MMAPABLE | BPF_F_INNER_MAP
-        )
+        self._scratch = Map.create(TYPE_ARRAY, "image_scratch", 4, abi.PAGE_BYTES, 1, BPF_F_MMAPABLE | BPF_F_INNER_MAP)
         self._drop_idle_images()
 
     @classmethod
@@ -150,6 +148,19 @@ class DataPath:
     def flows_snapshot(self) -> Flows:
         """Consistent copies of the entries in use."""
         return self.cache.snapshot()
+
+    def adopt_openers(self, openers: npt.NDArray[np.uint64], flow_seed: int) -> bool:
+        """Take over the memory of openers (shape (INIT_COUNT,)) together with the seed of its hashes.
+
+        False, and nothing is done, once this cache holds flows hashed with another seed.
+        """
+        if int(self.control["flow_seed"]) != flow_seed:
+            if np.any(self.flows["tag"]):
+                return False
+            self.control["flow_seed"] = flow_seed
+        rows = np.frombuffer(self.maps["openers"].mmap(), dtype=np.uint64, count=abi.INIT_COUNT)
+        np.copyto(rows, openers, where=rows == 0)  # what this data path has seen itself is newer
+        return True
 
     def bump(self) -> None:
         """New policy epoch."""

@@ -46,9 +46,7 @@ def flow_hashes(keys: Flows, seed: int) -> U64:
     return h
 
 
-def key_bytes(
-    a: Any, b: Any, port_a: int, port_b: int, proto: int, family: int, vlan: int | None = None
-) -> bytes:
+def key_bytes(a: Any, b: Any, port_a: int, port_b: int, proto: int, family: int, vlan: int | None = None) -> bytes:
     """A flow key; `a` is the end behind port 0."""
     return abi.pack(
         abi.FLOW_KEY, a=abi.address_bytes(a), b=abi.address_bytes(b), pa=port_a, pb=port_b, proto=proto,

@@ -134,9 +134,7 @@ class Map(_Descriptor):
     ) -> Map:
         """A new map; it dies with its last descriptor unless pinned or put into a map of maps."""
         opts = MapCreateOpts(sz=ctypes.sizeof(MapCreateOpts), map_flags=flags, inner_map_fd=inner_fd)
-        fd: int = lib().bpf_map_create(
-            kind, name.encode()[:15], key_size, value_size, max_entries, ctypes.byref(opts)
-        )
+        fd: int = lib().bpf_map_create(kind, name.encode()[:15], key_size, value_size, max_entries, ctypes.byref(opts))
         if fd < 0:
             advice = "not enough memory for it" if fd == -errno.ENOMEM else ""
             fail(f"creating map {name} ({max_entries} entries of {value_size} bytes)", fd, advice)

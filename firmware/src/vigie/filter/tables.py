@@ -152,18 +152,14 @@ class Tables:
 
     def __init__(self, maps: dict[str, Map], control: Control) -> None:
         self._control = control
-        self.exceptions: Table[ExceptionEntry] = Table(
-            maps["exceptions"], ExceptionEntry, control, abi.F_EXCEPTIONS
-        )
+        self.exceptions: Table[ExceptionEntry] = Table(maps["exceptions"], ExceptionEntry, control, abi.F_EXCEPTIONS)
         self.local_names: Table[LocalName] = Table(maps["local_names"], LocalName, control, abi.F_LOCAL_NAMES)
         self.quarantine: Table[Quarantine] = Table(maps["quarantine"], Quarantine, control, abi.F_QUARANTINE)
         self.dynamic: Table[Dynamic] = Table(maps["dynamic"], Dynamic, control, abi.F_DYNAMIC)
         self.inbound_allow: Table[InboundAllow] = Table(
             maps["inbound_allow"], InboundAllow, control, abi.F_INBOUND_ALLOW
         )
-        self.class_policy: Table[ClassPolicy] = Table(
-            maps["class_policy"], ClassPolicy, control, abi.F_CLASS_POLICY
-        )
+        self.class_policy: Table[ClassPolicy] = Table(maps["class_policy"], ClassPolicy, control, abi.F_CLASS_POLICY)
         # No bit of their own: F_CLASS_POLICY asks for classes, F_ESSENTIAL for the ranks of both tables.
         self.device_class: Table[Device] = Table(maps["device_class"], Device, control, 0)
         self.essential_ports: Table[EssentialPort] = Table(maps["essential_ports"], EssentialPort, control, 0)

@@ -1,0 +1,103 @@
+"""Insertion into the flow cache keeps its rules: probing order, no doubles, full groups left out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vigie.contract.codes import Reason, Verdict
+from vigie.filter import abi
+from vigie.filter.control import Control
+from vigie.filter.flowcache import FlowCache, flow_hashes, key_bytes
+
+
+class MemoryMap:
+    """An array map in plain memory."""
+
+    def __init__(self, dtype: np.dtype[np.void], entries: int) -> None:
+        self.value_size, self.max_entries = dtype.itemsize, entries
+        self.memory = bytearray(dtype.itemsize * entries)
+
+    def mmap(self) -> memoryview:
+        return memoryview(self.memory)
+
+
+@pytest.fixture
+def cache() -> FlowCache:
+    control = Control(MemoryMap(abi.CONTROL, 1))  # type: ignore[arg-type]
+    control.record["flow_seed"] = 0x1234567
+    return FlowCache(MemoryMap(abi.FLOW, abi.FLOW_COUNT), control)  # type: ignore[arg-type]
+
+
+def make(count: int, seed: int = 1) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    flows = np.zeros(count, dtype=abi.FLOW)
+    flows["key"]["a"][:, :12] = flows["key"]["b"][:, :12] = np.frombuffer(abi.MAPPED_PREFIX, dtype=np.uint8)
+    flows["key"]["a"][:, 12:] = rng.integers(0, 256, (count, 4))
+    flows["key"]["b"][:, 12:] = rng.integers(0, 256, (count, 4))
+    flows["key"]["pa"], flows["key"]["pb"] = rng.integers(1, 65536, count), 443
+    flows["key"]["proto"], flows["key"]["family"], flows["key"]["vlan"] = 6, 4, abi.NO_VLAN
+    flows["meta"] = abi.join_meta(0, Verdict.PASS, Reason.DEFAULT, 0)
+    flows["flags"] = 1 << abi.FL_INIT_SHIFT
+    flows["last_s"] = np.arange(count)
+    return flows
+
+
+def test_every_inserted_flow_is_found_with_its_content(cache: FlowCache) -> None:
+    flows = make(20_000)
+    assert cache.insert(flows) == 20_000
+    for i in range(0, 20_000, 97):
+        index = cache.find(flows[i]["key"].tobytes())
+        assert index is not None
+        assert int(cache.rows[index]["last_s"]) == i
+    assert len(cache.snapshot()) == 20_000
+
+
+def test_inserted_flows_are_of_an_old_epoch_and_keep_their_opener(cache: FlowCache) -> None:
+    flows = make(100)
+    cache.insert(flows)
+    copies = cache.snapshot()
+    epochs = {abi.split_meta(int(m))[0] for m in copies["meta"]}
+    assert cache._control.gen not in epochs
+    assert {abi.split_meta(int(m))[1:3] for m in copies["meta"]} == {(Verdict.PASS, Reason.DEFAULT)}
+    assert set(copies["flags"].tolist()) == {1 << abi.FL_INIT_SHIFT}
+
+
+def test_doubles_are_not_inserted(cache: FlowCache) -> None:
+    flows = make(50)
+    assert cache.insert(np.concatenate([flows, flows])) == 50
+    assert cache.insert(flows) == 0
+    assert cache.insert(flows[:0]) == 0
+
+
+def test_a_full_group_leaves_the_rest_out(cache: FlowCache) -> None:
+    pool = make(400_000)
+    groups = (flow_hashes(pool["key"], cache.seed) & np.uint64(abi.FLOW_COUNT - 1)) // np.uint64(abi.FLOW_WAYS)
+    values, counts = np.unique(groups, return_counts=True)
+    crowd = pool[groups == values[counts.argmax()]]
+    assert len(crowd) > abi.FLOW_WAYS
+    assert cache.insert(crowd) == abi.FLOW_WAYS
+
+
+def test_verdict_is_written_for_the_present_epoch(cache: FlowCache) -> None:
+    flows = make(3)
+    flows["flags"] |= abi.FL_HOLD | abi.FL_HELLO
+    cache.insert(flows)
+    key = flows[1]["key"].tobytes()
+    assert cache.decide(key, Verdict.REFUSE, Reason.TOXIC_SNI)
+    index = cache.find(key)
+    assert index is not None
+    row = cache.rows[index]
+    epoch, verdict, reason, check = abi.split_meta(int(row["meta"]))
+    assert (epoch, verdict, reason) == (cache._control.gen, Verdict.REFUSE, Reason.TOXIC_SNI)
+    assert check == int(row["tag"]) >> 48
+    assert not int(row["flags"]) & (abi.FL_HOLD | abi.FL_HELLO)
+    other = key_bytes("192.0.2.1", "192.0.2.2", 1, 2, 6, 4)
+    assert not cache.decide(other, Verdict.PASS, Reason.DEFAULT)
+
+
+def test_half_written_entries_are_not_copied(cache: FlowCache) -> None:
+    cache.insert(make(10))
+    used = np.flatnonzero(cache.rows["tag"])
+    cache.rows[used[0]]["meta"] ^= np.uint64(1)
+    assert len(cache.snapshot()) == 9
