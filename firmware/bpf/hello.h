@@ -189,9 +189,12 @@ static __always_inline int hello_check(struct __sk_buff *skb, struct pkt *p, str
 				settle(p, V_REFUSE, R_TOXIC_SNI);
 				break;
 			case NAME_OBSERVE:
-				settle(p, V_OBSERVE, R_TOXIC_SNI);
+				if (p->verdict == V_PASS)	/* the first observation stays */
+					settle(p, V_OBSERVE, R_TOXIC_SNI);
 				break;
 			default:
+				if (p->verdict == V_PASS && p->observed == R_EXCEPTION)
+					settle(p, V_OBSERVE, R_EXCEPTION);
 				p->class = class;
 				p->category = category;
 			}

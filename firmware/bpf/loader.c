@@ -69,9 +69,13 @@ static void __attribute__((noreturn, format(printf, 1, 2))) die(const char *form
 	exit(1);
 }
 
-static int quiet(enum libbpf_print_level level, const char *format, va_list args)
+/* libbpf's own words help when the kernel refuses the object; elsewhere it complains of what is no fault here (a hook
+ * that exists already). */
+static int loud;
+
+static int report(enum libbpf_print_level level, const char *format, va_list args)
 {
-	return level == LIBBPF_WARN ? vfprintf(stderr, format, args) : 0;
+	return loud && level == LIBBPF_WARN ? vfprintf(stderr, format, args) : 0;
 }
 
 /* ---- base image ---- */
@@ -161,8 +165,10 @@ static struct bpf_object *load_object(void)
 		if (!map || bpf_map__set_pin_path(map, path))
 			die("%s: map %s: %s", options.object, pinned[i], map ? strerror(errno) : "missing");
 	}
+	loud = 1;
 	if (bpf_object__load(object))
 		die("%s: the kernel refuses it: %s", options.object, strerror(errno));
+	loud = 0;
 	return object;
 }
 
@@ -262,17 +268,17 @@ int main(int argc, char **argv)
 {
 	double begin = now_ms();
 	struct image image = {};
-	uint32_t mtu[2] = {}, unused;
-	uint8_t mac[6] = {};
+	uint32_t mtu[2] = {};
+	uint8_t mac[6] = {}, first[6] = {};
 	int ifindex[2];
 
 	read_options(argc, argv);
-	libbpf_set_print(quiet);
+	libbpf_set_print(report);
 	for (int i = 0; i < 2; i++) {
 		ifindex[i] = if_nametoindex(options.ports[i]);
 		if (!ifindex[i])
 			die("port %s does not exist", options.ports[i]);
-		step(nl_read_link(ifindex[i], mac, &mtu[i]), "reading the device", options.ports[i]);
+		step(nl_read_link(ifindex[i], i ? mac : first, &mtu[i]), "reading the device", options.ports[i]);
 	}
 	for (int i = 0; i < options.image_count && !image.bytes; i++) {
 		const char *wrong = map_image(options.images[i], &image);
@@ -299,8 +305,9 @@ int main(int argc, char **argv)
 	attach(object, "vigie_own", bridge, BPF_TC_EGRESS);
 	for (int i = 0; i < 2; i++)
 		step(nl_set_master(ifindex[i], bridge), "joining the bridge", options.ports[i]);
-	step(nl_read_link(bridge, mac, &unused), "reading the device", options.bridge);
-	memcpy(control->box_mac, mac, sizeof(mac));
+	/* a MAC of its own accord would change with the ports; `vigie filter` gives it the first port's too */
+	step(nl_set_mac(bridge, first), "setting the MAC", options.bridge);
+	memcpy(control->box_mac, first, sizeof(first));
 	step(nl_set_up(bridge), "setting up", options.bridge);
 	for (int i = 0; i < 2; i++)
 		step(nl_set_up(ifindex[i]), "setting up", options.ports[i]);

@@ -94,7 +94,11 @@ struct pkt {
 	__u8 reason, class, category, cached;
 	__u8 spared, observed, rank, reset;
 	__u8 ext_bad, known, recalled, unsolicited;
-	__u8 inbound, pad[7];	/* reason that layer 9 found to let it in */
+	__u8 inbound;		/* reason that layer 9 found to let it in */
+	__u8 name_never;	/* the name in hand is below a never-block name, and not forced */
+	__u8 pad[6];
+	__u32 ip_end;		/* offset behind the IP packet: what follows is padding */
+	__u32 pad2;
 	__u64 name_hash;
 };
 

@@ -103,6 +103,7 @@ __noinline int name_decide(void)
 	__u64 whole = n.h ^ (n.h >> 32);
 	w->p.name_hash = whole ? whole : 1;
 	w->p.rank = n.rank;
+	w->p.name_never = n.never && !n.forced;
 	__u64 exception = n.device_exception ? n.device_exception : n.any_exception;
 	if ((__u8)exception) {
 		in_force(&w->p, exception >> 8);

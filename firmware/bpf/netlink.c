@@ -95,7 +95,6 @@ int nl_bridge_create(const char *name)
 	put_u32(&r, IFLA_BR_STP_STATE, 0);
 	put_u32(&r, IFLA_BR_FORWARD_DELAY, 0);
 	put_u8(&r, IFLA_BR_MCAST_SNOOPING, 0);
-	put_u8(&r, IFLA_BR_VLAN_FILTERING, 0);
 	put_u16(&r, IFLA_BR_GROUP_FWD_MASK, GROUP_FWD_MASK);
 	end(&r, data);
 	end(&r, info);
@@ -107,6 +106,14 @@ int nl_set_master(int ifindex, int master)
 	struct request r;
 	start(&r, RTM_NEWLINK, 0, ifindex);
 	put_u32(&r, IFLA_MASTER, master);
+	return change(&r);
+}
+
+int nl_set_mac(int ifindex, const uint8_t mac[6])
+{
+	struct request r;
+	start(&r, RTM_NEWLINK, 0, ifindex);
+	put(&r, IFLA_ADDRESS, mac, 6);
 	return change(&r);
 }
 

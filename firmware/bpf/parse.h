@@ -164,6 +164,7 @@ static __always_inline int parse_ip4(struct __sk_buff *skb, struct pkt *p)
 	if (p->fragment)
 		p->anomaly = R_FRAGMENT;
 	p->l4 = p->l3 + header;
+	p->ip_end = p->l3 + total;
 	parse_transport(skb, p, total - header);
 	return PARSED_IP;
 }
@@ -189,6 +190,7 @@ static __always_inline int parse_ip6(struct __sk_buff *skb, struct pkt *p)
 		return PARSED_OTHER;
 	}
 	p->family = 6;
+	p->ip_end = p->l3 + sizeof(ip) + left;
 	addr_from6(&p->src, ip.src);
 	addr_from6(&p->dst, ip.dst);
 	p->plain = 1;

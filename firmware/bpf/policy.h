@@ -369,7 +369,7 @@ __noinline int quoted_flow_known(struct __sk_buff *skb)
 		at += sizeof(ip);
 	}
 	__u16 sport = 0, dport = 0;
-	if (bpf_skb_load_bytes(skb, at, ports, 8))
+	if (at + 8 > p->ip_end || bpf_skb_load_bytes(skb, at, ports, 8))
 		return 0;
 	if (k.proto == PROTO_TCP || k.proto == PROTO_UDP) {
 		sport = bpf_ntohs(ports[0]);

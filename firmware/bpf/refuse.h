@@ -126,10 +126,9 @@ failed:
 	return TC_ACT_SHOT;
 }
 
-/* ICMP administratively prohibited, to the sender. The ICMP header is put 4 bytes behind the transport header's
- * place in the frame, so that a UDP checksum still to be filled in (6 bytes into that header) falls on the
- * ICMP checksum (2 bytes into this one); the 4 bytes before it, the end of the destination address, are in
- * that sum and taken out again by the seed. */
+/* ICMP administratively prohibited, to the sender. A UDP checksum still to be filled in would fall on bytes 6 and 7
+ * of the ICMP header, which are unused in this message and only have to be summed: so there the finished sum goes
+ * (the checksum field itself stays 0), and the whole adds up all the same. */
 __noinline int refuse_icmp(struct __sk_buff *skb)
 {
 	struct work *w = scratch();
@@ -140,7 +139,7 @@ __noinline int refuse_icmp(struct __sk_buff *skb)
 	__u32 header = p->family == 4 ? 20 : 40, quoted = header + 8;
 	struct { struct icmp_header icmp; __u8 quote[48]; } m = {};
 
-	if (!p->plain || !p->ports_ok || p->fragment || p->l3 != ETH_BYTES)
+	if (!p->plain || !p->ports_ok || p->fragment)
 		goto failed;
 	if (p->proto == proto && !icmp_is_echo(p->family, p->sport))
 		return TC_ACT_SHOT;
@@ -148,25 +147,19 @@ __noinline int refuse_icmp(struct __sk_buff *skb)
 	m.icmp.code = p->family == 4 ? 13 : 1;
 	if (p->family == 4 ? bpf_skb_load_bytes(skb, p->l3, m.quote, 28) : bpf_skb_load_bytes(skb, p->l3, m.quote, 48))
 		goto failed;
-	/* the front loses 4 bytes below, so add them here */
-	if (bpf_skb_change_tail(skb, p->l3 + header + 8 + quoted + 4, 0))
+	if (bpf_skb_change_tail(skb, p->l4 + 8 + quoted, 0))
 		goto failed;
-	if (bpf_skb_adjust_room(skb, -4, BPF_ADJ_ROOM_MAC, 0))
-		goto failed;
-	__u32 l4 = p->l3 + header;
-	int partial = checksum_partial(skb, l4 + 2);
+	int partial = checksum_partial(skb, p->l4 + 6);
 	if (partial < 0)
 		goto failed;
 	__u64 sum = p->family == 6 ? pseudo_sum(p, 8 + quoted, proto) : 0;
-	if (partial) {
-		__u32 before = p->src.w[3];	/* the last 4 bytes of the header: our destination */
-		m.icmp.check = fold(sum + (__u32)~before);
-	} else {
+	if (partial)
+		m.icmp.seq = fold(sum);
+	else
 		m.icmp.check = ~fold(sum + (__u32)bpf_csum_diff(0, 0, (__be32 *)&m, p->family == 4 ? 36 : 56, 0));
-	}
 	if (store_eth(skb, p, 1) || store_ip(skb, p, p->l3, 8 + quoted, proto, 1))
 		goto failed;
-	if (p->family == 4 ? bpf_skb_store_bytes(skb, l4, &m, 36, 0) : bpf_skb_store_bytes(skb, l4, &m, 56, 0))
+	if (p->family == 4 ? bpf_skb_store_bytes(skb, p->l4, &m, 36, 0) : bpf_skb_store_bytes(skb, p->l4, &m, 56, 0))
 		goto failed;
 	return bpf_redirect(skb->ifindex, 0);
 failed:

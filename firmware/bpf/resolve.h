@@ -11,7 +11,7 @@
 
 struct answer_walk {
 	struct __sk_buff *skb;
-	__u32 at, now_s;
+	__u32 at, end, now_s;
 	__u32 left;
 	__u8 never, rank, pad[2];
 };
@@ -42,12 +42,14 @@ static long answer_step(__u32 i, void *data)
 			break;
 		}
 	}
-	if (!done || bpf_skb_load_bytes(skb, a->at, &rr, sizeof(rr)))
+	if (!done || a->at + sizeof(rr) > a->end || bpf_skb_load_bytes(skb, a->at, &rr, sizeof(rr)))
 		return 1;
 	a->at += sizeof(rr);
 	__u32 len = bpf_ntohs(rr.len), ttl = bpf_ntohl(rr.ttl);
 	struct addr address = {};
 	int is4 = rr.type == bpf_htons(1) && len == 4, is6 = rr.type == bpf_htons(28) && len == 16;
+	if (a->at + len > a->end)
+		return 1;
 	if (rr.class == bpf_htons(1) && (is4 || is6)) {
 		if (is4) {
 			__u32 v4;
@@ -86,9 +88,9 @@ __noinline int learn_answers(struct __sk_buff *skb)
 	if (dns_question(skb, p->payload, p->payload_len, 1))
 		return 0;
 	int v = name_decide();
-	struct answer_walk a = { .skb = skb, .now_s = p->now_s, .never = v == NAME_NEVER, .rank = p->rank };
-	if ((v != NAME_NEVER && !p->rank) || v == NAME_BLOCK || v == NAME_OBSERVE)
+	if (v == NAME_BLOCK || v == NAME_OBSERVE || (!p->name_never && !p->rank))
 		return 0;
+	struct answer_walk a = { .skb = skb, .now_s = p->now_s, .end = p->ip_end, .never = p->name_never, .rank = p->rank };
 	if (bpf_skb_load_bytes(skb, p->payload + 6, &count_wire, 2))
 		return 0;
 	a.left = bpf_ntohs(count_wire);
