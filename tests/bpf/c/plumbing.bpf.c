@@ -19,7 +19,7 @@ static __always_inline int look(__u32 gen, struct decision *d)
 	__u32 slot = gen & 1, zero = 0, last;
 	void *image = bpf_map_lookup_elem(&images, &slot);
 	struct image_header *h;
-	struct page *p;
+	__u64 *p;
 
 	if (!image)
 		return -1;
@@ -28,7 +28,7 @@ static __always_inline int look(__u32 gen, struct decision *d)
 		return -1;
 	last = h->pages - 1;
 	p = bpf_map_lookup_elem(image, &last);
-	if (!p || *(__u64 *)p->bytes != h->serial)
+	if (!p || *p != h->serial)
 		return -1;
 	d->name_hash = h->serial;
 	return 0;
@@ -127,13 +127,6 @@ int vigie_touch(struct __sk_buff *skb)
 	n += !!bpf_map_lookup_elem(&flows, &zero) + !!bpf_map_lookup_elem(&openers, &zero);
 	n += bpf_ringbuf_query(&held, BPF_RB_AVAIL_DATA) > 0;
 	return n;
-}
-
-/* clang 14 forgets the body of a type that only an inner map names. */
-SEC("tc")
-int vigie_types(struct __sk_buff *skb)
-{
-	return __builtin_btf_type_id(*(struct page *)0, 0);
 }
 
 SEC("xdp")
