@@ -23,7 +23,7 @@ HALF = (1 << 64) - 1
 
 
 def make_base(addresses: Iterable[str] = (), names: Iterable[str] = (), filler: int = 0, serial: int = 1) -> Base:
-    """A base that blocks these, both ways, plus `filler` IPv4 addresses of 198.18.0.0/15 (benchmark range, RFC 2544)."""
+    """A base that blocks these, both ways, plus `filler` IPv4 addresses of 198.18.0.0/15 (RFC 2544)."""
     parsed = [ipaddress.ip_address(address) for address in addresses]
     first = int(ipaddress.ip_address("198.18.0.0"))
     v4 = sorted({int(a) for a in parsed if a.version == 4} | {first + 2 * number for number in range(filler)})

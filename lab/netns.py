@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import json
 import os
 import shutil
@@ -37,6 +38,7 @@ TEMP_PREFIX = "vigie-lab-"
 CLONE_NEWNET = 0x40000000
 BRIDGE_NF = ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables", "bridge-nf-call-arptables")
 
+_numbers = itertools.count(1)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -188,10 +190,10 @@ class Namespace(Reach):
             # The parent-death signal follows the thread that forked, not the process.
             raise LabError(f"{label}: start processes from the main thread only")
         log = self.world.temp / f"{self.label}-{label}.log"
-        guarded = ["setpriv", "--pdeathsig", "KILL", "--", *argv]
+        guarded = ["setpriv", "--pdeathsig", "KILL", "--", *self.command(argv)]
         with log.open("ab") as sink:
             popen = subprocess.Popen(
-                self.command(guarded), stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT,
+                guarded, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT,
                 env=self.world.environment, start_new_session=True,
             )  # fmt: skip
         process = Process(f"{self.label}/{label}", tuple(argv), popen, log)
@@ -252,12 +254,15 @@ class World:
     python: str
     root: Path
     keep: bool = False
+    mtu: int = 1500
     namespaces: dict[str, Namespace] = field(default_factory=dict)
     processes: list[Process] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.owner = os.getpid()
+        # A second world of one process is `vg-<pid>.2-...`: tests may hold several.
+        number = next(_numbers)
+        self.owner = f"{os.getpid()}.{number}" if number > 1 else str(os.getpid())
         self.temp = Path()
         self.bpffs = Path()
         self._machine_links: set[str] = set()
@@ -267,9 +272,6 @@ class World:
         if os.geteuid() != 0:
             raise LabError("the lab makes network namespaces and needs root: run it with sudo")
         clean_leftovers()
-        mine = [path for path in RUN_NETNS.glob(f"{PREFIX}{self.owner}-*")] if RUN_NETNS.is_dir() else []
-        if mine:
-            raise LabError(f"this process already has a lab: {', '.join(path.name for path in mine)}")
         self._machine_links = set(machine_links())
         self.temp = Path(tempfile.mkdtemp(prefix=f"{TEMP_PREFIX}{self.owner}-"))
         self.temp.chmod(0o755)  # servers that give up root read it
@@ -313,13 +315,11 @@ class World:
         namespace.ip("link", "set", "lo", "up")
         return namespace
 
-    def cable(
-        self, left: Namespace, left_link: str, right: Namespace, right_link: str, *, mtu: int = 1500, up: bool = True
-    ) -> None:
+    def cable(self, left: Namespace, left_link: str, right: Namespace, right_link: str, *, up: bool = True) -> None:
         """A veth pair, born with each end in its namespace."""
         _ip(
-            "link", "add", "name", left_link, "mtu", str(mtu), "netns", left.name, "type", "veth",
-            "peer", "name", right_link, "mtu", str(mtu), "netns", right.name,
+            "link", "add", "name", left_link, "mtu", str(self.mtu), "netns", left.name, "type", "veth",
+            "peer", "name", right_link, "mtu", str(self.mtu), "netns", right.name,
         )  # fmt: skip
         for namespace, link in ((left, left_link), (right, right_link)):
             namespace.links.add(link)
@@ -363,27 +363,26 @@ def clean_leftovers() -> list[str]:
     """Remove what earlier runs, whose process is gone, left behind. Returns the names removed."""
     removed = []
     for path in sorted(RUN_NETNS.glob(f"{PREFIX}*-*")) if RUN_NETNS.is_dir() else []:
-        owner = path.name.removeprefix(PREFIX).split("-", 1)[0]
-        if owner.isdigit() and not _alive(int(owner)):
+        if _orphan(path.name.removeprefix(PREFIX)):
             _delete_namespace(path.name)
             removed.append(path.name)
     for path in sorted(Path(tempfile.gettempdir()).glob(f"{TEMP_PREFIX}*-*")):
-        owner = path.name.removeprefix(TEMP_PREFIX).split("-", 1)[0]
-        if owner.isdigit() and not _alive(int(owner)):
+        if _orphan(path.name.removeprefix(TEMP_PREFIX)):
             _remove_temp(path, keep=False)
             removed.append(path.name)
     return removed
 
 
-def _alive(pid: int) -> bool:
-    """A Python process has that id (a recycled id of another program does not count)."""
-    try:
-        return (
-            b"python" in Path(f"/proc/{pid}/cmdline").read_bytes()
-            or b"pytest" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        )
-    except OSError:
+def _orphan(rest: str) -> bool:
+    """`rest`, "<pid>-..." or "<pid>.<number>-...", names a process that is gone or is no Python any more."""
+    pid = rest.split("-", 1)[0].split(".", 1)[0]
+    if not pid.isdigit():
         return False
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return True
+    return b"python" not in command and b"pytest" not in command
 
 
 def _delete_namespace(name: str) -> None:

@@ -28,12 +28,13 @@ class Topology:
     indicators: plan.Indicators
     offload: bool = True
     services: bool = True
+    mtu: int = 1500
     ends: dict[str, tuple[str, str]] = field(default_factory=dict)  # port of the box -> where its cable ends
     world: World = field(init=False)
     hosts: dict[str, Namespace] = field(init=False, default_factory=dict)
 
     def __enter__(self) -> Topology:
-        self.world = World(python=sys.executable, root=ROOT)
+        self.world = World(python=sys.executable, root=ROOT, mtu=self.mtu)
         self.world.__enter__()
         try:
             self._build()

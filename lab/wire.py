@@ -19,22 +19,38 @@ from lab.netns import Namespace
 ETH_P_ALL = 0x0003
 SOL_PACKET = 263
 PACKET_AUXDATA = 8
+PACKET_VNET_HDR = 15
 PACKET_IGNORE_OUTGOING = 23
 PACKET_MR_PROMISC, PACKET_ADD_MEMBERSHIP = 1, 1
-TP_STATUS_CSUMNOTREADY = 1 << 3
 TP_STATUS_VLAN_VALID = 1 << 4
 TP_STATUS_VLAN_TPID_VALID = 1 << 6
 AUXDATA = struct.Struct("@IIIHHHH")  # status, len, snaplen, mac, net, vlan_tci, vlan_tpid
+# struct virtio_net_hdr: flags, gso_type, hdr_len, gso_size, csum_start, csum_offset
+VNET = struct.Struct("=BBHHHH")
+NEEDS_CHECKSUM = 1
 SNAP = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """`checksum_ready` false: the sender left the checksum to an offload that a veth never does."""
+    """`pending`: (start, offset) of a checksum that the sender left to an offload, which a veth never does.
+
+    `gso_size`: payload of the segments that a frame larger than the MTU stands for, 0 when it is one frame.
+    """
 
     data: bytes
-    checksum_ready: bool
     when: float
+    pending: tuple[int, int] | None = None
+    gso_size: int = 0
+
+    @property
+    def finished(self) -> bytes:
+        """The frame as a real network card would send it: pending checksum filled in (untagged frames)."""
+        if self.pending is None:
+            return self.data
+        start, offset = self.pending
+        place = start + offset
+        return self.data[:place] + struct.pack("!H", checksum(self.data[start:]) or 0xFFFF) + self.data[place + 2 :]
 
 
 class Tap:
@@ -45,6 +61,7 @@ class Tap:
         self._sock = namespace.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         self._sock.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
+        self._sock.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
         if not outgoing:
             self._sock.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
         index = namespace.ifindex(link)
@@ -68,21 +85,23 @@ class Tap:
 
     def send(self, *frames: bytes) -> None:
         for frame in frames:
-            self._sock.send(frame)
+            self._sock.send(bytes(VNET.size) + frame)
 
     def receive(self, timeout: float) -> Frame | None:
         ready, _, _ = select.select([self._sock], [], [], timeout)
         if not ready:
             return None
         data, ancillary, _, _ = self._sock.recvmsg(SNAP, 256)
-        status = 0
+        flags, _, _, gso_size, start, offset = VNET.unpack(data[: VNET.size])
+        data = data[VNET.size :]
         for level, kind, payload in ancillary:
             if level == SOL_PACKET and kind == PACKET_AUXDATA:
                 status, _, _, _, _, tci, tpid = AUXDATA.unpack(payload[: AUXDATA.size])
                 if status & TP_STATUS_VLAN_VALID:
                     tag = tpid if status & TP_STATUS_VLAN_TPID_VALID else 0x8100
                     data = data[:12] + struct.pack("!HH", tag, tci) + data[12:]
-        return Frame(data, not status & TP_STATUS_CSUMNOTREADY, time.monotonic())
+        pending = (start, offset) if flags & NEEDS_CHECKSUM else None
+        return Frame(data, time.monotonic(), pending, gso_size)
 
     def collect(self, wanted: Callable[[bytes], bool], seconds: float, *, count: int = 1 << 30) -> list[Frame]:
         """Frames that `wanted` likes, until `count` of them or until time is over."""
