@@ -6,6 +6,7 @@ megabytes, and goes from the image in force into the idle slot in one pass over 
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -100,6 +101,47 @@ def make_delta(old: Base, new: Base) -> Delta:
         old.serial, new.serial, new.name_key, new.name_seed, table.classes, *ranges4, *ranges6, *names,
         new.ports4, port6_keys(new.ports6),
     )  # fmt: skip
+
+
+def samples(delta: Delta, old: Base, new: Base, most: int) -> dict[str, dict[str, list[str]]]:
+    """Up to `most` indicators of each kind and change, as people write them. Names need the texts of both bases."""
+    texts: dict[int, str] = {}
+    for base in (old, new):
+        listed = base.texts or []
+        hashes = hash_names(pack(listed), delta.name_key, delta.name_seed)
+        for i in np.flatnonzero(np.isin(hashes, delta.hash)).tolist():
+            texts[int(hashes[i])] = listed[i]
+
+    def text4(i: int) -> str:
+        return range_text(int(delta.start4[i]), int(delta.last4[i]), version=4)
+
+    def text6(i: int) -> str:
+        (hi, lo), (last_hi, last_lo) = delta.start6, delta.last6
+        return range_text(int(hi[i]) << 64 | int(lo[i]), int(last_hi[i]) << 64 | int(last_lo[i]), version=6)
+
+    def text_name(i: int) -> str:
+        return texts.get(int(delta.hash[i]), "?")
+
+    out: dict[str, dict[str, list[str]]] = {}
+    for kind, before, after, text in (
+        ("v4", delta.before4, delta.after4, text4),
+        ("v6", delta.before6, delta.after6, text6),
+        ("names", delta.before_name, delta.after_name, text_name),
+    ):
+        rows = {"added": before == 0, "removed": after == 0, "changed": (before != 0) & (after != 0)}
+        out[kind] = {change: [text(i) for i in np.flatnonzero(which)[:most].tolist()] for change, which in rows.items()}
+    return out
+
+
+def range_text(first: int, last: int, *, version: int) -> str:
+    """A range as an address, a prefix, or first-last."""
+    kind = ipaddress.IPv4Address if version == 4 else ipaddress.IPv6Address
+    size = last - first + 1
+    if size == 1:
+        return str(kind(first))
+    if size & (size - 1) == 0 and first % size == 0:
+        return f"{kind(first)}/{(32 if version == 4 else 128) - size.bit_length() + 1}"
+    return f"{kind(first)}-{kind(last)}"
 
 
 def _rehashed(old: Base, new: Base) -> tuple[U64, U8]:
