@@ -59,13 +59,17 @@ class Orientation:
     gateway_addresses: tuple[str, ...] = ()
     onlink: tuple[Network, ...] = ()
     _sides: dict[bytes, bool] = field(default_factory=dict)
+    _bounds: tuple[tuple[bytes, bytes], ...] = ()
+
+    def __post_init__(self) -> None:
+        self._bounds = tuple((net.network_address.packed, net.broadcast_address.packed) for net in self.lan)
 
     def is_lan(self, address: bytes) -> bool:
         """Whether an address (4 or 16 bytes) is on the LAN side."""
         side = self._sides.get(address)
         if side is None:
-            host = ipaddress.ip_address(address)
-            side = any(host in net for net in self.lan if net.version == host.version)
+            # Bytes of one length compare as the addresses do.
+            side = any(len(low) == len(address) and low <= address <= high for low, high in self._bounds)
             if len(self._sides) > CONVERSATIONS_MAX:
                 self._sides.clear()
             self._sides[address] = side
@@ -216,15 +220,17 @@ def _find_gateways(answer: Orientation, talks: dict[Conversation, int], lan_macs
 
 def _find_onlink(answer: Orientation, talks: dict[Conversation, int]) -> None:
     """The /24 and /64 of the busiest LAN addresses, or the single address when the LAN is one host."""
-    busy: Counter[Network] = Counter()
+    busy: Counter[bytes] = Counter()
     for (_, _, source, destination), count in talks.items():
         for address in (source, destination):
             if answer.is_lan(address):
-                bits = 24 if len(address) == 4 else 64
-                whole = ipaddress.ip_network((address, bits), strict=False)
-                inside = next((net for net in answer.lan if _within(net, whole)), None)
-                busy[inside or whole] += count
-    answer.onlink = tuple(net for net, _ in busy.most_common(ONLINK_MAX))
+                busy[address[:3] if len(address) == 4 else address[:8]] += count
+    found: dict[Network, None] = {}
+    for start, _ in busy.most_common(ONLINK_MAX):
+        size = 4 if len(start) == 3 else 16
+        whole = ipaddress.ip_network((start.ljust(size, b"\0"), 8 * len(start)))
+        found[next((net for net in answer.lan if _within(net, whole)), whole)] = None
+    answer.onlink = tuple(found)
 
 
 def _within(net: Network, whole: Network) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from vigie.filter.base.image import plan_image
 from vigie.filter.base.model import Base
 from vigie.filter.base.names import name_keys
 from vigie.filter.capture import ETHERNET, Capture, Packet, link_problem
-from vigie.filter.datapath import INGRESS_PROGRAM, DataPath
+from vigie.filter.datapath import DataPath
 from vigie.filter.decode import dhcp
 from vigie.filter.decode.dns import question_name
 from vigie.filter.events import FROM_INTERNET, Event
@@ -34,20 +35,17 @@ from vigie.filter.flowcache import FlowCache
 from vigie.filter.hello import HOLD_NS
 from vigie.filter.hold import Holder, Names
 from vigie.filter.journal import Attempt, Journal
-from vigie.filter.libbpf import skb_context
 from vigie.filter.orientation import LAN_PORT, WAN_PORT, Network, Orientation, orient
 from vigie.filter.replay_frames import fit
-from vigie.filter.replay_net import one_cpu, private_network
+from vigie.filter.replay_machine import FAST, FOREVER_NS, Machine
 from vigie.filter.replay_summary import Hit, Summary, address_sources, name_sources
 
-_FOREVER_NS: Final = (1 << 63) - 1
-_MTU: Final = 1500
 _SHORTEST: Final = 14
-_CACHED_FAST: Final = 2
+_PAYLOAD_AT: Final = abi.EVENT.itemsize
+_KIND_AT: Final = int(abi.EVENT.fields["kind"][1]) if abi.EVENT.fields else 0
+_ORIENT_PACKETS: Final = 20_000
 _JOURNAL_EVERY: Final = 10_000
 _NAME_REASONS: Final = frozenset((Reason.TOXIC_DNS, Reason.TOXIC_SNI))
-_VERDICTS: Final = {int(v): v for v in Verdict}
-_REASONS: Final = {int(r): r for r in Reason}
 
 
 @dataclass(slots=True)
@@ -91,86 +89,44 @@ class Replay:
         journal: Journal | None = None,
         cpu: int | None = None,
     ) -> None:
-        self._object_path = object_path
         # Without a base, an empty one: names are then still read and reported.
         self._base = base or Base(0, 0, *name_keys())
-        self._additions = additions or Additions()
-        self._inbound = inbound
+        self._machine = Machine(object_path, plan_image(self._base, additions or Additions()), inbound, cpu)
         self._journal = journal
-        self._cpu = cpu
-        self._stack = contextlib.ExitStack()
         self._when_ns = 0
 
     def __enter__(self) -> Replay:
-        with contextlib.ExitStack() as stack:
-            cpu = stack.enter_context(one_cpu(self._cpu))
-            ports = stack.enter_context(private_network())
-            self._path = DataPath.open(self._object_path)
-            stack.callback(self._path.close)
-            self._settings(ports)
-            self._path.load_image(abi.KIND_BASE, plan_image(self._base, self._additions))
-            self._context = [skb_context(number) for number in ports]
-            self._program = self._path.programs[INGRESS_PROGRAM]
-            self._decision = self._path.maps["decision"]
-            self._at = cpu * ((abi.DECISION.itemsize + 7) // 8 * 8)
-            self._events = self._path.events()
-            self._held = self._path.held()
-            self._names = Names(self._path.settings, self._path.maps["images"], self._path.maps["local_names"])
-            self._stack = stack.pop_all()
+        self._machine.__enter__()
+        path = self._machine.path
+        self._names = Names(path.settings, path.maps["images"], path.maps["local_names"])
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        self._machine.__exit__()
 
     @property
     def path(self) -> DataPath:
         """The data path: exceptions, device classes and the like can be set before a run."""
-        return self._path
-
-    def _settings(self, ports: tuple[int, int]) -> None:
-        settings = self._path.settings
-        with settings.batch():
-            settings.set_ports(ports, (_MTU, _MTU))
-            settings.set_wan_port(WAN_PORT)
-            settings.set_inbound_mode(self._inbound)
-            settings.set_hold(True)
-            # One report per flow would cost more than deciding it, and nothing here reads them.
-            settings.set_event_rates({EventKind.FLOW: 0, EventKind.MAC_MOVED: 0})
-            for bit in (abi.F_NO_LIMITS, abi.F_TRACE, abi.F_RESOLVED):
-                settings.set_feature(bit, True)
-        # Frames are handed over one by one: the worker is never silent.
-        settings.record["heartbeat_ns"] = _FOREVER_NS
+        return self._machine.path
 
     def run(self, file: Path, lan: Iterable[Network | bytes] = ()) -> Summary:
         """Replay one file. `lan`: prefixes or MACs of its LAN side, when known. CaptureError when it is no capture."""
         with Capture(file) as capture:
-            sides = orient((p for p in capture if not link_problem(p.linktype)), lan)
+            sides = orient(itertools.islice((p for p in capture if not link_problem(p.linktype)), _ORIENT_PACKETS), lan)
             summary = Summary(
                 file.name, sides.basis, tuple(map(str, sides.onlink)), tuple(mac.hex(":") for mac in sides.gateways)
             )
-            self._begin(sides)
-            wire = _Held(self._path.cache, [])
+            self._machine.begin(sides)
+            wire = _Held(self.path.cache, [])
             holder = Holder(wire, self._names.verdict, HOLD_NS)
             for packet in capture:
                 self._packet(packet, sides, holder, wire, summary)
-            holder.expire(_FOREVER_NS)
+            holder.expire(FOREVER_NS)
             self._end(wire, summary)
             summary.problem = capture.problem
         if self._journal is not None:
             self._journal.flush()
         return summary
-
-    def _begin(self, sides: Orientation) -> None:
-        """Forget the file before: another key makes its flows and openers unreachable."""
-        settings = self._path.settings
-        with settings.batch():
-            settings.record["flow_seed"] = int(settings.record["flow_seed"]) + 2 & 0xFFFF_FFFF_FFFF_FFFF
-            settings.set_onlink(sides.onlink)
-            settings.set_gateways(sides.gateways, sides.gateway_addresses)
-            settings.bump()
-        self._path.flows["tag"] = 0
-        for table in ("macs", "resolved"):
-            self._path.maps[table].clear()
 
     def _packet(self, packet: Packet, sides: Orientation, holder: Holder, wire: _Held, summary: Summary) -> None:
         summary.packets += 1
@@ -203,58 +159,63 @@ class Replay:
                 self._inject(frame, port, holder, wire, summary)
 
     def _inject(self, data: bytes, port: int, holder: Holder, wire: _Held, summary: Summary) -> None:
+        machine = self._machine
         try:
-            self._program.test_run(data, self._context[port], want_data=False)
+            verdict, reason, anomaly, cached = machine.decide(data, port)
         except BpfError as error:
             # Some kernels refuse a frame whose EtherType and length disagree before any program sees it.
             summary.unread[f"refused by the kernel (errno {error.errno})"] += 1
             return
         summary.frames += 1
-        raw = self._decision.lookup(0)
-        at = self._at
-        if raw is None:
-            return
-        verdict, reason, anomaly, cached = raw[at : at + 4]
-        summary.verdicts[_VERDICTS[verdict]] += 1
-        summary.reasons[_REASONS[reason]] += 1
-        if cached == _CACHED_FAST:
+        summary.by_verdict[verdict] += 1
+        summary.by_reason[reason] += 1
+        if cached == FAST:
             return
         if anomaly:
-            summary.anomalies[_REASONS[anomaly]] += 1
+            summary.by_anomaly[anomaly] += 1
         if verdict == Verdict.HOLD:
             wire.held += 1
-            for record in self._held.read():
+            for record in machine.held.read():
                 held = events.decode(record)._replace(ns=self._when_ns)
                 holder.take(held, self._when_ns)
         if wire.held:
             holder.expire(self._when_ns)
-            while wire.reports:
-                self._event(wire.reports.pop(), summary)
-        for record in self._events.read():
-            self._event(events.decode(record), summary)
+            self._reports(wire, summary)
+        if machine.events.pending():
+            for record in machine.events.read():
+                if record[_KIND_AT] == EventKind.DNS:
+                    self._dns(record, summary)
+                else:
+                    self._event(events.decode(record), summary)
+
+    def _reports(self, wire: _Held, summary: Summary) -> None:
+        for event in wire.reports:
+            self._event(event, summary)
+        wire.reports.clear()
+
+    @staticmethod
+    def _dns(record: bytes, summary: Summary) -> None:
+        """The commonest report, and only its question counts: read without making an Event of it."""
+        summary.events["dns"] += 1
+        flags = _PAYLOAD_AT + 2
+        if len(record) > flags and not record[flags] & 0x80:
+            name = question_name(record[_PAYLOAD_AT:])
+            if name is not None:
+                summary.saw_name(name)
 
     def _end(self, wire: _Held, summary: Summary) -> None:
         """Frames held are counted by what became of them."""
-        while wire.reports:
-            self._event(wire.reports.pop(), summary)
-        if wire.held:
-            refused = max(0, wire.held - max(0, wire.passed))
-            summary.verdicts[Verdict.HOLD] -= wire.held
-            summary.verdicts[Verdict.PASS] += wire.held - refused
-            summary.verdicts[Verdict.REFUSE] += refused
-            summary.adapted["held for their name"] += wire.held
-            summary.verdicts = +summary.verdicts
+        self._reports(wire, summary)
+        refused = max(0, wire.held - max(0, wire.passed))
+        summary.held = wire.held
+        summary.by_verdict[Verdict.HOLD] -= wire.held
+        summary.by_verdict[Verdict.PASS] += wire.held - refused
+        summary.by_verdict[Verdict.REFUSE] += refused
 
     def _event(self, event: Event, summary: Summary) -> None:
         kind = event.kind
         summary.events[kind.name.lower()] += 1
-        if kind is EventKind.DNS:
-            payload = event.payload
-            if len(payload) > 12 and not payload[2] & 0x80:
-                name = question_name(payload)
-                if name is not None:
-                    summary.saw_name(name)
-        elif kind is EventKind.NAME:
+        if kind is EventKind.NAME:
             if event.payload:
                 summary.saw_name(event.name.lower())
         elif kind in (EventKind.BLOCKED, EventKind.OBSERVED):

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from vigie.contract.codes import Category, Reason, Verdict
+from vigie.contract.codes import REASON_COUNT, Category, Reason, Verdict
 from vigie.filter.base.model import Base
 from vigie.filter.base.names import suffix_hashes
 
@@ -62,7 +62,8 @@ class Summary:
     """One file. `frames` were given to the data path; `unread` counts records that could not be, by why.
 
     `first_ns`, `last_ns`: capture times, Unix nanoseconds, 0 without frames. `problem`: how the file ended, "" for
-    well. `verdicts` and `reasons` count frames; `anomalies` frames with something odd; `events` what was reported.
+    well. `by_verdict` and `by_reason` count frames, `by_anomaly` frames with something odd, by number; `held` those
+    that waited for their server's name (counted by what became of them). `events`: what the data path reported.
     """
 
     file: str
@@ -76,9 +77,10 @@ class Summary:
     problem: str = ""
     unread: Counter[str] = field(default_factory=Counter)
     adapted: Counter[str] = field(default_factory=Counter)
-    verdicts: Counter[Verdict] = field(default_factory=Counter)
-    reasons: Counter[Reason] = field(default_factory=Counter)
-    anomalies: Counter[Reason] = field(default_factory=Counter)
+    held: int = 0
+    by_verdict: list[int] = field(default_factory=lambda: [0] * 8)
+    by_reason: list[int] = field(default_factory=lambda: [0] * REASON_COUNT)
+    by_anomaly: list[int] = field(default_factory=lambda: [0] * REASON_COUNT)
     events: Counter[str] = field(default_factory=Counter)
     names: Counter[str] = field(default_factory=Counter)
     hits: dict[tuple[Reason, str], Hit] = field(default_factory=dict)
@@ -117,10 +119,6 @@ class Summary:
 
     def to_json(self, names: int = 50) -> dict[str, Any]:
         """Plain values; at most `names` names, the most frequent."""
-
-        def plain(counter: Counter[Any]) -> dict[str, int]:
-            return {getattr(key, "name", key).lower(): count for key, count in counter.most_common()}
-
         hits = sorted(self.hits.values(), key=lambda hit: (-hit.packets, hit.indicator))
         return {
             "file": self.file,
@@ -132,9 +130,10 @@ class Summary:
             "lan": {"basis": self.basis, "onlink": list(self.onlink), "gateways": list(self.gateways)},
             "unread": dict(self.unread),
             "adapted": dict(self.adapted),
-            "verdicts": plain(self.verdicts),
-            "reasons": plain(self.reasons),
-            "anomalies": plain(self.anomalies),
+            "held": self.held,
+            "verdicts": _counts(self.by_verdict, Verdict),
+            "reasons": _counts(self.by_reason, Reason),
+            "anomalies": _counts(self.by_anomaly, Reason),
             "events": dict(self.events),
             "blocked": [hit.to_json() for hit in hits if hit.verdict is not Verdict.OBSERVE],
             "observed": [hit.to_json() for hit in hits if hit.verdict is Verdict.OBSERVE],
@@ -142,6 +141,12 @@ class Summary:
             "names": dict(self.names.most_common(names)),
             "devices": self.devices,
         }
+
+
+def _counts(counts: list[int], names: type[Verdict] | type[Reason]) -> dict[str, int]:
+    """The numbers that are not zero, by name, the largest first."""
+    found = {names(number).name.lower(): count for number, count in enumerate(counts) if count}
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
 def address_sources(base: Base, address: str) -> tuple[str, ...]:
