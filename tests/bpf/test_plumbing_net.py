@@ -21,6 +21,7 @@ import pytest
 
 from vigie.contract.codes import Reason
 from vigie.errors import LinkError, UsageError
+from vigie.filter import abi
 from vigie.filter.datapath import DataPath
 from vigie.host.monitor import Monitor, What
 from vigie.host.net import BRIDGE_SETTINGS, Net
@@ -262,6 +263,38 @@ def test_no_moment_without_a_program_while_replacing(net: Net) -> None:
     assert (crossed, sent[0] > 1000) == (0, True)
     for datapath in pair:
         datapath.close()
+
+
+def test_python_takes_over_from_the_early_loader(net: Net, tmp_path: Path) -> None:
+    early = REAL.with_name("vigie-early")
+    assert early.is_file(), f"{early} is missing: make -C firmware/bpf"
+    pins = tmp_path / "bpf"
+    pins.mkdir()
+    subprocess.run(["mount", "-t", "bpf", "bpffs", str(pins)], check=True)
+    try:
+        done = subprocess.run(
+            [str(early), "--ports", "va,vb", "--bridge", "br0", "--object", str(REAL), "--pin", str(pins)],
+            capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+        assert done.returncode == 3, done.stderr  # in force, without a base
+        hooks = [Hook(net.link(name).index, ingress=name != "br0") for name in ("va", "vb", "br0")]
+        before = [Tc().attached(hook) for hook in hooks]
+        assert all(before), "the early loader's programs are where Python looks for them"
+        assert net.bridge_differences("br0") == {}
+        assert {p.name for p in (pins / f"v{abi.LAYOUT_VERSION}").iterdir()} == set(abi.MAPS)
+        datapath = DataPath.open(REAL, pins)
+        seed, ports = int(datapath.control["flow_seed"]), datapath.control["ifindex"].tolist()
+        assert seed and ports == [hook.ifindex for hook in hooks[:2]]
+        net.ensure_bridge("br0", ["va", "vb"])
+        datapath.attach("va", "vb", "br0")
+        after = [Tc().attached(hook) for hook in hooks]
+        assert datapath.attached("va", "vb", "br0") and not set(before) & set(after)
+        shown = subprocess.run(["tc", "filter", "show", "dev", "va", "ingress"], capture_output=True, text=True,
+                               check=True, timeout=10).stdout  # fmt: skip
+        assert shown.count(" handle 0x1 ") == 1, shown
+        datapath.close()
+    finally:
+        subprocess.run(["umount", str(pins)], check=True)
 
 
 def test_tc_says_what_is_missing(net: Net) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vigie.contract.codes import REASON_COUNT, Reason
-from vigie.errors import BpfError, ImageError, UsageError
+from vigie.errors import BpfError, ImageError, LayoutError, UsageError
 from vigie.filter import abi
 from vigie.filter.control import Control
 from vigie.filter.flowcache import FlowCache, Flows
@@ -97,9 +97,9 @@ class DataPath:
         for name, (key, value) in abi.MAPS.items():
             map_ = self.maps[name]
             if key is not None and key.itemsize != map_.key_size:
-                raise BpfError(f"map {name}: keys of {map_.key_size} bytes, {key.itemsize} expected")
+                raise LayoutError(f"map {name}: keys of {map_.key_size} bytes, {key.itemsize} expected")
             if value is not None and value.itemsize != map_.value_size:
-                raise BpfError(f"map {name}: values of {map_.value_size} bytes, {value.itemsize} expected")
+                raise LayoutError(f"map {name}: values of {map_.value_size} bytes, {value.itemsize} expected")
         self.settings = Control(self.maps["control"])
         self.cache = FlowCache(self.maps["flows"], self.settings)
         self.state: np.void = np.frombuffer(self.maps["state"].mmap(), dtype=abi.STATE, count=1)[0]
