@@ -118,6 +118,7 @@ class Config:
     socket_group: str = ""
     base: Path = Path("/data/vigie/base.vgb")
     builtin_base: Path = Path("/usr/share/vigie/base.vgb")
+    image: Path = Path("/data/vigie/base.img")  # what the early loader maps at the next boot
     journal: JournalConfig = field(default_factory=JournalConfig)
     page_ports: tuple[BoxPort, ...] = (BoxPort(6, 80), BoxPort(6, 443))
     inbound: InboundConfig = field(default_factory=InboundConfig)

@@ -37,6 +37,7 @@ HEARTBEAT_S = 0.05
 BATCH = 64
 STALE_NS = 2_000_000_000  # left in the ring by a worker that was killed: the client has long sent it again
 MAPS = ("control", "flows", "images", "local_names", "held")
+READY = b"ready"  # first report: from here on frames may be held
 _PR_SET_PDEATHSIG = 1
 
 Token = tuple[Event, Segment]
@@ -232,6 +233,8 @@ def serve(maps_dir: Path, reports: socket.socket) -> None:
     poll = select.poll()
     poll.register(ring.fd, select.POLLIN)
     poll.register(reports.fileno(), select.POLLIN | select.POLLHUP)
+    control.heartbeat()
+    reports.send(READY)
     while True:
         control.heartbeat()
         for fd, _mask in poll.poll(_wait_ms(holder.next_deadline_ns)):
