@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import yaml
 
 from lab import plan
+from lab.clients.leak import Leak
 from lab.netns import Process, Result
 from lab.topology import LAN_PORT, ROOT, WAN_PORT, Topology
 from vigie.errors import VigieError
@@ -20,6 +22,7 @@ BRIDGE = "br0"
 # Bits 3 and 14 of the link-local group: EAPOL (01:80:c2:00:00:03) and LLDP (..:0e).
 GROUP_FORWARD = (1 << 3) | (1 << 14)
 OBJECT = ROOT / "firmware/bpf/build/filter.bpf.o"
+EARLY = ROOT / "firmware/bpf/build/vigie-early"
 LEARNING_S = 8.0
 
 
@@ -27,6 +30,7 @@ def make_plain_bridge(lab: Topology) -> None:
     """Bridge both ports and give the bridge its address and default route; forwards what the product must forward."""
     box = lab.box
     box.bridge(BRIDGE, LAN_PORT, WAN_PORT)
+    box.ip("link", "set", BRIDGE, "address", plan.MACS["box"])
     box.ip("link", "set", BRIDGE, "type", "bridge", "group_fwd_mask", str(GROUP_FORWARD))
     give_address(lab)
 
@@ -35,7 +39,7 @@ def give_address(lab: Topology) -> None:
     """Static address of the office range and default route, on an existing `br0`."""
     box = lab.box
     box.sysctl(f"net/ipv6/conf/{BRIDGE}/accept_ra", 2)
-    box.ip("link", "set", BRIDGE, "address", plan.MACS["box"], "up")
+    box.links.add(BRIDGE)
     box.address(BRIDGE, f"{plan.BOX4}/24", f"{plan.BOX6}/64")
     box.route("default", "via", plan.GATEWAY4)
 
@@ -57,6 +61,7 @@ class Product:
         self.pins = self.lab.world.mount_bpffs() / "vigie"
         self.vigie = str(Path(self.lab.world.python).parent / "vigie")
         self.configuration = self.folder / "filter.yaml"
+        self.image = self.folder / "base.img"
         (self.folder / "state").mkdir()
         self.configuration.write_text(yaml.safe_dump(self._settings()))
 
@@ -64,6 +69,8 @@ class Product:
         return {
             "ports": [LAN_PORT, WAN_PORT],
             "bridge": BRIDGE,
+            "early_loader": True,
+            "image": str(self.image),
             "object": str(OBJECT),
             "pin_dir": str(self.pins),
             "state_dir": str(self.folder / "state"),
@@ -77,11 +84,45 @@ class Product:
             **self.settings,
         }
 
-    def bring_up(self, times: dict[str, float]) -> None:
-        """First boot: bridge and address, then the daemon."""
-        self.lab.box.bridge(BRIDGE)
+    def power_on(self) -> dict[str, Any]:
+        """Boot as the box does: the early loader, the address, then the daemon. Returns the early loader's account."""
+        images = [word for path in [self.image] if path.exists() for word in ("--image", str(path))]
+        ports = ["--ports", f"{LAN_PORT},{WAN_PORT}", "--bridge", BRIDGE]
+        result = self.lab.box.run(str(EARLY), *ports, "--object", str(OBJECT), "--pin", str(self.pins), *images)
+        if result.code not in (0, 3):
+            raise AssertionError(f"the early loader failed:\n{result.evidence}")
         give_address(self.lab)
-        times["daemon_start"] = self.start() * 1000
+        said: dict[str, Any] = json.loads(result.out.splitlines()[-1])["early"]
+        return said
+
+    def power_off(self) -> None:
+        """As if unplugged: the daemon dies, nothing stays in the kernel; files stay."""
+        if self.process is not None and self.process.running:
+            self.process.kill()
+        box = self.lab.box
+        for port in (LAN_PORT, WAN_PORT):
+            box.run("tc", "qdisc", "del", "dev", port, "clsact")
+        box.ip("link", "del", BRIDGE)
+        box.links.discard(BRIDGE)
+        shutil.rmtree(self.pins, ignore_errors=True)
+
+    def bring_up(self, times: dict[str, float]) -> None:
+        """First boot (no image of a base yet), then a second one during which nothing may pass unfiltered."""
+        self.power_on()
+        times["first_start_s"] = self.start()
+        deadline = time.monotonic() + 20
+        while not self.image.exists():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"the daemon wrote no image for the next start:\n{self.log}")
+            time.sleep(0.05)
+        self.power_off()
+        with Leak(self.lab) as leak:
+            early = self.power_on()
+            times["early_filter"], times["early_forward"] = early["filter_ms"], early["forward_ms"]
+            times["second_start_s"] = self.start()
+        if not leak.clean:
+            raise AssertionError(f"the line did not open at the second start:\n{self.log}")
+        times["unfiltered_ms"] = leak.unfiltered_ms
 
     def start(self, seconds: float = 30.0) -> float:
         """Start the daemon and wait until it answers `status`; returns how long that took (s)."""

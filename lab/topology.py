@@ -59,6 +59,8 @@ class Topology:
             world.cable(self.box, port, self[place], f"p-{port}", up=False)
             for end, link in ((self.box, port), (self[place], f"p-{port}")):
                 end.offload(link, self.offload)
+            if port == LAN_PORT:  # a bridge takes the MAC of its first port
+                self.box.ip("link", "set", port, "address", plan.MACS["box"])
             self.plug(port, place)
         router.start_dnsmasq(self.router)
         for name in office.MEMBERS:
