@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vigie.contract.codes import Reason, Verdict
 from vigie.filter import abi
 from vigie.filter.control import Control
-from vigie.filter.flowcache import FlowCache, flow_hashes, key_bytes
+from vigie.filter.flowcache import FlowCache, flow_hash, flow_hashes, key_bytes
 
 
 class MemoryMap:
@@ -101,3 +103,16 @@ def test_half_written_entries_are_not_copied(cache: FlowCache) -> None:
     used = np.flatnonzero(cache.rows["tag"])
     cache.rows[used[0]]["meta"] ^= np.uint64(1)
     assert len(cache.snapshot()) == 9
+
+
+@given(st.lists(st.binary(min_size=40, max_size=40), min_size=1, max_size=20), st.integers(0, 2**64 - 1))
+def test_the_two_spellings_of_the_hash_agree(keys: list[bytes], seed: int) -> None:
+    columns = np.frombuffer(b"".join(keys), dtype=abi.FLOW_KEY)
+    assert flow_hashes(columns, seed).tolist() == [flow_hash(key, seed) for key in keys]
+
+
+def test_chunks_together_are_the_snapshot(cache: FlowCache) -> None:
+    cache.insert(make(5000))
+    parts = list(cache.chunks(4096))
+    assert len(parts) == abi.FLOW_COUNT // 4096
+    assert np.array_equal(np.concatenate(parts), cache.snapshot())

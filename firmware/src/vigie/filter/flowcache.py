@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -25,6 +27,9 @@ _K2: Final = np.uint64(0xC2B2AE3D27D4EB4F)
 _K3: Final = np.uint64(0x165667B19E3779F9)
 _K4: Final = np.uint64(0xD6E8FEB86659FD93)
 _K5: Final = np.uint64(0xA0761D6478BD642F)
+_N1, _N2, _N3, _N4, _N5 = (int(k) for k in (_K1, _K2, _K3, _K4, _K5))
+_WORDS: Final = struct.Struct("=5Q")
+_TAG: Final = struct.Struct("@Q")  # native: read as one word
 _MASK64: Final = (1 << 64) - 1
 _WAY_MASK: Final = abi.FLOW_WAYS - 1
 
@@ -44,6 +49,20 @@ def flow_hashes(keys: Flows, seed: int) -> U64:
     h ^= h >> np.uint64(29)
     h[h == 0] = 1
     return h
+
+
+def flow_hash(key: bytes, seed: int) -> int:
+    """Tag of one key (40 bytes): `flow_hashes` without numpy, which is slow on single numbers."""
+    w0, w1, w2, w3, w4 = _WORDS.unpack(key)
+    h = (w0 ^ seed) * _N1
+    h ^= (w1 + seed & _MASK64) * _N2
+    h ^= (w2 ^ seed >> 7) * _N3
+    h ^= (w3 + _N5 & _MASK64) * _N4
+    h ^= (w4 ^ _N2) * _N5
+    h &= _MASK64
+    h ^= h >> 32
+    h = h * _N1 & _MASK64
+    return (h ^ h >> 29) or 1
 
 
 def key_bytes(a: Any, b: Any, port_a: int, port_b: int, proto: int, family: int, vlan: int | None = None) -> bytes:
@@ -68,7 +87,8 @@ class FlowCache:
     def __init__(self, flows: Map, control: Control) -> None:
         if flows.value_size != abi.FLOW.itemsize or flows.max_entries != abi.FLOW_COUNT:
             raise LayoutError(f"map flows has {flows.max_entries} entries of {flows.value_size} bytes")
-        self.rows: Flows = np.frombuffer(flows.mmap(), dtype=abi.FLOW, count=abi.FLOW_COUNT)
+        self._memory = flows.mmap()
+        self.rows: Flows = np.frombuffer(self._memory, dtype=abi.FLOW, count=abi.FLOW_COUNT)
         self._control = control
 
     @property
@@ -76,25 +96,33 @@ class FlowCache:
         """Key of the flow hash."""
         return int(self._control.record["flow_seed"])
 
+    def chunks(self, size: int = 16384) -> Iterator[Flows]:
+        """`snapshot` in parts made from `size` places each, so that a full cache needs no 64 MB at once."""
+        for start in range(0, abi.FLOW_COUNT, size):
+            rows = self.rows[start : start + size]
+            used = np.flatnonzero(rows["tag"])
+            if not len(used):
+                continue
+            copies = rows[used]
+            fence()
+            same = rows["tag"][used] == copies["tag"]
+            # A half-written entry has another tag, or check bits that are not its tag's.
+            good = same & ((copies["meta"] & np.uint64(0xFFFF)) == (copies["tag"] >> np.uint64(48)))
+            yield copies if good.all() else copies[good]
+
     def snapshot(self) -> Flows:
         """Copies of the entries in use that did not change hands while they were copied. Shape (n,)."""
-        used = np.flatnonzero(self.rows["tag"])
-        copies: Flows = self.rows[used]
-        fence()
-        same = self.rows["tag"][used] == copies["tag"]
-        # A half-written entry has another tag, or check bits that are not its tag's.
-        check = (copies["meta"] & np.uint64(0xFFFF)) == (copies["tag"] >> np.uint64(48))
-        out: Flows = copies[same & check]
-        return out
+        parts = list(self.chunks())
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=abi.FLOW)
 
     def find(self, key: bytes) -> int | None:
         """Index of the entry of `key` (40 bytes), or None."""
-        tag = int(flow_hashes(np.frombuffer(key, dtype=abi.FLOW_KEY), self.seed)[0])
+        tag = flow_hash(key, self.seed)
         home = tag & (abi.FLOW_COUNT - 1)
         for way in range(abi.FLOW_WAYS):
             index = (home & ~_WAY_MASK) | ((home + way) & _WAY_MASK)
-            row = self.rows[index]
-            if int(row["tag"]) == tag and row["key"].tobytes() == key:
+            at = index * abi.FLOW.itemsize
+            if _TAG.unpack_from(self._memory, at)[0] == tag and self._memory[at + 8 : at + 48] == key:
                 return index
         return None
 
