@@ -11,16 +11,25 @@ char LICENSE[] SEC("license") = "GPL";
 
 /* ---- helpers of the whole decision ---- */
 
+static __always_inline struct mac_memo *memo_of(__u64 mac)
+{
+	__u32 i = (mac * HASH_K1) >> 54;
+	return bpf_map_lookup_elem(&mac_memos, &i);
+}
+
 static __always_inline void learn_mac(struct pkt *p, struct state *st)
 {
 	struct mac_key k = {};
-	mac_to(k.mac, p->smac);
-	if (k.mac[0] & 1)
+	__u64 here = p->smac | (__u64)p->port << 48;
+	struct mac_memo *memo = memo_of(p->smac);
+	if (!memo || (p->smac & 1) || (memo->mac_port == here && memo->seen_s == p->now_s))
 		return;
+	memo->mac_port = here;
+	memo->seen_s = p->now_s;
+	mac_to(k.mac, p->smac);
 	struct mac_value *v = bpf_map_lookup_elem(&macs, &k);
 	if (v && v->port == p->port) {
-		if (v->seen_s != p->now_s)
-			v->seen_s = p->now_s;
+		v->seen_s = p->now_s;
 		return;
 	}
 	struct mac_value fresh = { .port = p->port, .seen_s = p->now_s };
@@ -29,7 +38,7 @@ static __always_inline void learn_mac(struct pkt *p, struct state *st)
 	if (moved) {
 		__sync_fetch_and_add(&st->topo, 1);
 		count(C_MAC_MOVED, 1, 0);
-		p->reset = 1;
+		p->moved = 1;
 	}
 }
 
@@ -37,6 +46,9 @@ static __always_inline void learn_mac(struct pkt *p, struct state *st)
 static __always_inline __u32 redirect_flags(const struct pkt *p)
 {
 	struct mac_key k = {};
+	struct mac_memo *memo = memo_of(p->dmac);
+	if (memo && (memo->mac_port & MAC_MASK) == p->dmac)
+		return memo->mac_port >> 48 == p->port ? 0 : FL_REDIRECT0 | FL_REDIRECT1;
 	mac_to(k.mac, p->dmac);
 	struct mac_value *v = bpf_map_lookup_elem(&macs, &k);
 	if (!v || v->port == p->port)
@@ -46,7 +58,8 @@ static __always_inline __u32 redirect_flags(const struct pkt *p)
 
 static __always_inline int macs_match(const struct flow *f, __u32 port, __u64 smac, __u64 dmac, __s32 wan, __u64 box)
 {
-	__u64 a = mac_from(f->mac_a), b = mac_from(f->mac_b);
+	/* 8-byte reads that reach into the neighbouring field, which the mask cuts off */
+	__u64 a = *(const __u64 *)f->mac_a & MAC_MASK, b = *(const __u64 *)f->mac_b & MAC_MASK;
 	__u64 here = port ? b : a, there = port ? a : b;
 	if (dmac != there)
 		return 0;
@@ -170,6 +183,8 @@ __noinline int gates(struct __sk_buff *skb)
 	if (c->loop_port == p->port + 1u)
 		return settle(p, V_DROP, R_LOOP);
 	learn_mac(p, st);
+	if (p->moved)
+		event_name(E_MAC_MOVED);
 	if (kind == PARSED_OTHER) {
 		if (p->sport == TYPE_ARP && !p->anomaly && arp_claims_box(skb, p, c))
 			return settle(p, V_DROP, R_SPOOF);
@@ -322,7 +337,7 @@ __noinline int decide(struct __sk_buff *skb)
 	struct flow *f = 0;
 	int usable = cacheable(p), fresh = 0;
 	p->hash = flow_hash(&p->key, c->flow_seed);
-	if (usable) {
+	if (usable && !p->absent) {
 		w->lookup = p->key;
 		f = flow_get(flow_index(p->hash));
 	}
@@ -437,7 +452,7 @@ __noinline int act(struct __sk_buff *skb)
 	}
 }
 
-__noinline int whole(struct __sk_buff *skb, __u32 port)
+__noinline int whole(struct __sk_buff *skb, __u32 port, __u32 absent)
 {
 	struct work *w = scratch();
 	struct control *c = settings();
@@ -446,6 +461,7 @@ __noinline int whole(struct __sk_buff *skb, __u32 port)
 	__builtin_memset(&w->p, 0, sizeof(w->p));
 	w->name_len = 0;
 	w->p.port = port & 1;
+	w->p.absent = !!absent;
 	w->p.ns = bpf_ktime_get_coarse_ns();
 	w->p.now_s = seconds(w->p.ns);
 	w->p.gen = READ_ONCE(c->gen);
@@ -456,10 +472,15 @@ __noinline int whole(struct __sk_buff *skb, __u32 port)
 
 /* ---- the fast path: plain IPv4/IPv6 TCP/UDP of a flow whose cached verdict is "pass" in this epoch ---- */
 
+/* What fast() says besides a TC action. */
+#define FAST_NO (-1)		/* not its case */
+#define FAST_ABSENT (-2)	/* its case, and the cache has no entry for this key */
+
+/* The key stands in five registers (struct flow_key word by word): storing fields and loading words would stall. */
 static __always_inline int fast(struct __sk_buff *skb, struct control *c, struct state *st, __u32 port)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-	struct flow_key key;
+	__u64 src0, src1, dst0, dst1, w4;
 	struct tcp_header *t;
 	__u32 ports, len = skb->len, l4_bytes;
 	__u8 proto, tcp_flags = 0;
@@ -467,67 +488,69 @@ static __always_inline int fast(struct __sk_buff *skb, struct control *c, struct
 
 	struct eth_header *eth = data;
 	if (data + 54 > end)
-		return -1;
+		return FAST_NO;
 	if (eth->type == bpf_htons(TYPE_IPV4)) {
 		struct ip4_header *ip = data + ETH_BYTES;
 		if (ip->vihl != 0x45 || (ip->frag & bpf_htons(0x3fff)))
-			return -1;
+			return FAST_NO;
 		__u32 total = bpf_ntohs(ip->total);
 		if (total > len - ETH_BYTES || total < 40)
-			return -1;
+			return FAST_NO;
 		l4_bytes = total - 20;
 		proto = ip->proto;
 		t = data + ETH_BYTES + 20;
-		addr_from4(&key.a, port ? ip->dst : ip->src);
-		addr_from4(&key.b, port ? ip->src : ip->dst);
-		key.family = 4;
+		src0 = dst0 = 0;
+		src1 = bpf_htonl(0xffff) | (__u64)ip->src << 32;
+		dst1 = bpf_htonl(0xffff) | (__u64)ip->dst << 32;
+		w4 = 4ull << 40;
 	} else if (eth->type == bpf_htons(TYPE_IPV6)) {
 		struct ip6_header *ip = data + ETH_BYTES;
 		if (data + ETH_BYTES + 40 + 20 > end || (*(__u8 *)ip >> 4) != 6)
-			return -1;
+			return FAST_NO;
 		l4_bytes = bpf_ntohs(ip->payload);
 		if (l4_bytes > len - ETH_BYTES - 40 || l4_bytes < 20)
-			return -1;
+			return FAST_NO;
 		proto = ip->next;
 		t = data + ETH_BYTES + 40;
-		addr_from6(&key.a, port ? ip->dst : ip->src);
-		addr_from6(&key.b, port ? ip->src : ip->dst);
-		key.family = 6;
+		src0 = *(__u64 *)ip->src;
+		src1 = *(__u64 *)(ip->src + 2);
+		dst0 = *(__u64 *)ip->dst;
+		dst1 = *(__u64 *)(ip->dst + 2);
+		w4 = 6ull << 40;
 	} else {
-		return -1;
+		return FAST_NO;
 	}
 	if (proto == PROTO_TCP) {
 		__u32 offset = (t->offset >> 4) * 4;
 		tcp_flags = t->flags & 0x3f;
 		if (offset < 20 || offset > l4_bytes || (tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
-			return -1;
+			return FAST_NO;
 	} else if (proto != PROTO_UDP) {
-		return -1;
+		return FAST_NO;
 	}
-	ports = *(__u32 *)t;
-	key.pa = bpf_ntohs(port ? ports >> 16 : ports & 0xffff);
-	key.pb = bpf_ntohs(port ? ports & 0xffff : ports >> 16);
-	key.proto = proto;
+	ports = bpf_ntohl(*(__u32 *)t);	/* source<<16 | destination */
 	if (skb->vlan_present)
 		vlan = skb->vlan_tci & 0xfff;
-	key.vlan = vlan;
+	w4 |= (__u64)vlan << 48 | (__u64)proto << 32 | (port ? ports : (ports >> 16 | (__u64)(ports & 0xffff) << 16));
 
-	__u64 hash = flow_hash(&key, c->flow_seed);
-	struct flow *f = flow_find(&key, hash);
+	__u64 w0 = port ? dst0 : src0, w1 = port ? dst1 : src1, w2 = port ? src0 : dst0, w3 = port ? src1 : dst1;
+	__u64 hash = words_hash(w0, w1, w2, w3, w4, c->flow_seed);
+	struct flow *f = flow_find(w0, w1, w2, w3, w4, hash);
 	if (!f)
-		return -1;
+		return FAST_ABSENT;
 	__u64 meta = READ_ONCE(f->meta);
 	__u32 gen = READ_ONCE(c->gen), flags = f->flags;
 	__u32 verdict = meta_verdict(meta);
 	if (meta_epoch(meta) != gen || (verdict != V_PASS && verdict != V_OBSERVE) ||
 	    (flags & (FL_INSPECT | FL_HELLO | FL_HOLD)) || !(flags & (port ? FL_REDIRECT0 : FL_REDIRECT1)) ||
 	    f->topo != READ_ONCE(st->topo))
-		return -1;
-	if (!macs_match(f, port, mac_from(eth->src), mac_from(eth->dst), c->wan_port, *(const __u64 *)c->box_mac))
-		return -1;
+		return FAST_NO;
+	__u64 dmac = *(__u64 *)eth->dst & MAC_MASK, smac = *(__u64 *)eth->src & MAC_MASK;
+	if (!macs_match(f, port, smac, dmac, c->wan_port, *(const __u64 *)c->box_mac))
+		return FAST_NO;
 	__u32 now_s = seconds(bpf_ktime_get_coarse_ns()), age = now_s - f->last_s;
 	if ((f->until_s && f->until_s <= now_s) || age >= KNOWN_S || ((flags & FL_CLOSED) && age >= CLOSED_S))
-		return -1;
+		return FAST_NO;
 
 	__u32 segments = skb->gso_segs, wire = len;
 	if (!segments)
@@ -576,7 +599,7 @@ int vigie_ingress(struct __sk_buff *skb)
 	int got = fast(skb, c, st, port);
 	if (got >= 0)
 		return got;
-	return whole(skb, port);
+	return whole(skb, port, got == FAST_ABSENT);
 }
 
 /* Egress of br0: remembers what the box itself opens, so that answers may come back to it. */

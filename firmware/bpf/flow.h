@@ -20,18 +20,23 @@
 #define HASH_K4 0xd6e8feb86659fd93ull
 #define HASH_K5 0xa0761d6478bd642full
 
-static __always_inline __u64 flow_hash(const struct flow_key *k, __u64 seed)
+static __always_inline __u64 words_hash(__u64 w0, __u64 w1, __u64 w2, __u64 w3, __u64 w4, __u64 seed)
 {
-	const __u64 *w = (const __u64 *)k;
-	__u64 h = (w[0] ^ seed) * HASH_K1;
-	h ^= (w[1] + seed) * HASH_K2;
-	h ^= (w[2] ^ (seed >> 7)) * HASH_K3;
-	h ^= (w[3] + HASH_K5) * HASH_K4;
-	h ^= (w[4] ^ HASH_K2) * HASH_K5;
+	__u64 h = (w0 ^ seed) * HASH_K1;
+	h ^= (w1 + seed) * HASH_K2;
+	h ^= (w2 ^ (seed >> 7)) * HASH_K3;
+	h ^= (w3 + HASH_K5) * HASH_K4;
+	h ^= (w4 ^ HASH_K2) * HASH_K5;
 	h ^= h >> 32;
 	h *= HASH_K1;
 	h ^= h >> 29;
 	return h ? h : 1;
+}
+
+static __always_inline __u64 flow_hash(const struct flow_key *k, __u64 seed)
+{
+	const __u64 *w = (const __u64 *)k;
+	return words_hash(w[0], w[1], w[2], w[3], w[4], seed);
 }
 
 static __always_inline __u64 meta_make(__u32 epoch, __u32 verdict, __u32 reason, __u64 hash)
@@ -50,21 +55,19 @@ static __always_inline int key_equal(const struct flow_key *x, const struct flow
 	return a[1] == b[1] && a[3] == b[3] && a[4] == b[4] && a[0] == b[0] && a[2] == b[2];
 }
 
-static __always_inline struct flow *flow_at(__u64 hash, __u32 way)
+/* Entry of a key given as its five words, in registers: the fast path never stores the key. */
+static __always_inline struct flow *flow_find(__u64 w0, __u64 w1, __u64 w2, __u64 w3, __u64 w4, __u64 hash)
 {
 	__u32 home = hash & (FLOW_COUNT - 1);
-	__u32 i = (home & ~(FLOW_WAYS - 1u)) | ((home + way) & (FLOW_WAYS - 1));
-	return bpf_map_lookup_elem(&flows, &i);
-}
-
-static __always_inline struct flow *flow_find(const struct flow_key *key, __u64 hash)
-{
 	for (__u32 way = 0; way < FLOW_WAYS; way++) {
-		struct flow *f = flow_at(hash, way);
+		__u32 i = (home & ~(FLOW_WAYS - 1u)) | ((home + way) & (FLOW_WAYS - 1));
+		struct flow *f = bpf_map_lookup_elem(&flows, &i);
 		if (!f)
 			return 0;
 		__u64 tag = READ_ONCE(f->tag);
-		if (tag == hash && key_equal(&f->key, key) && (READ_ONCE(f->meta) & 0xffff) == hash >> 48)
+		const __u64 *k = (const __u64 *)&f->key;
+		if (tag == hash && k[1] == w1 && k[3] == w3 && k[4] == w4 && k[0] == w0 && k[2] == w2 &&
+		    (READ_ONCE(f->meta) & 0xffff) == hash >> 48)
 			return f;
 		if (!tag)	/* free since ever: no later way was ever used for this key */
 			return 0;

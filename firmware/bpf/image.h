@@ -119,32 +119,45 @@ static __always_inline int in_sorted(void *image, const struct section *s, __u64
 	return x.lo < s->count && read_u64(image, x.page, x.lo) == key;
 }
 
-/* Class of an IPv4 address (host order) in the base of this slot; 0 not listed, -1 no base. */
-__noinline int base_class4(__u32 slot, __u32 address)
+/* Row `class` of the class table with the class: class<<40 | rank<<32 | category<<24 | action<<16 | direction<<8 | flags. */
+static __always_inline __u64 class_row(void *image, __u32 class)
+{
+	struct class_entry *e = image_page(image, 1);
+	if (!e || !class)
+		return 0;
+	e += class & 255;
+	return (__u64)class << 40 | (__u64)e->rank << 32 | (__u64)e->category << 24 | (__u64)e->action << 16 |
+	       (__u64)e->direction << 8 | e->flags;
+}
+
+#define NO_BASE (~0ull)
+
+/* Class row of an IPv4 address (host order) in the base of this slot; 0 not listed, NO_BASE. */
+__noinline __u64 base_class4(__u32 slot, __u32 address)
 {
 	void *image;
 	struct image_header *h = image_of(slot, &image);
 	if (!h)
-		return -1;
+		return NO_BASE;
 	__s32 i = find4(image, h, address);
 	if (i < 0 || read_u32(image, h->last4.page, i) < address)
 		return 0;
-	return read_u8(image, &h->class4, i);
+	return class_row(image, read_u8(image, &h->class4, i));
 }
 
-__noinline int base_class6(__u32 slot, __u64 hi, __u64 lo)
+__noinline __u64 base_class6(__u32 slot, __u64 hi, __u64 lo)
 {
 	void *image;
 	struct image_header *h = image_of(slot, &image);
 	if (!h)
-		return -1;
+		return NO_BASE;
 	__s32 i = find6(image, h, hi, lo);
 	if (i < 0)
 		return 0;
 	__u64 last = read_u64(image, h->last6_hi.page, i);
 	if (last < hi || (last == hi && read_u64(image, h->last6_lo.page, i) < lo))
 		return 0;
-	return read_u8(image, &h->class6, i);
+	return class_row(image, read_u8(image, &h->class6, i));
 }
 
 __noinline int base_port4(__u32 slot, __u32 address, __u32 port)
@@ -182,8 +195,8 @@ __noinline __u64 geo_value6(__u32 slot, __u64 hi, __u64 lo)
 	return i < 0 ? 0 : read_u64(image, h->value6.page, i);
 }
 
-/* Class of a name hash (NAME_FINAL applied); 0 not listed. */
-__noinline int base_class_name(__u32 slot, __u64 hash)
+/* Class row of a name hash (NAME_FINAL applied); 0 not listed. */
+__noinline __u64 base_class_name(__u32 slot, __u64 hash)
 {
 	void *image;
 	struct image_header *h = image_of(slot, &image);
@@ -202,7 +215,7 @@ __noinline int base_class_name(__u32 slot, __u64 hash)
 		__u32 mid = lo + ((hi - lo) >> 1);
 		__u64 v = read_u64(image, page, mid);
 		if (v == hash)
-			return read_u8(image, &h->class_name, mid);
+			return class_row(image, read_u8(image, &h->class_name, mid));
 		if (v < hash)
 			lo = mid + 1;
 		else
@@ -211,23 +224,9 @@ __noinline int base_class_name(__u32 slot, __u64 hash)
 	return 0;
 }
 
-/* Entry of the class table packed as rank<<32 | category<<24 | action<<16 | direction<<8 | flags. */
-__noinline __u64 base_class_entry(__u32 slot, __u32 class)
-{
-	void *image;
-	struct image_header *h = image_of(slot, &image);
-	if (!h)
-		return 0;
-	struct class_entry *e = image_page(image, 1);
-	if (!e)
-		return 0;
-	e += class & 255;
-	return (__u64)e->rank << 32 | (__u64)e->category << 24 | (__u64)e->action << 16 |
-	       (__u64)e->direction << 8 | e->flags;
-}
-
 static __always_inline __u8 class_flags(__u64 e) { return e; }
 static __always_inline __u8 class_direction(__u64 e) { return e >> 8; }
 static __always_inline __u8 class_action(__u64 e) { return e >> 16; }
 static __always_inline __u8 class_category(__u64 e) { return e >> 24; }
 static __always_inline __u8 class_rank(__u64 e) { return e >> 32; }
+static __always_inline __u8 class_number(__u64 e) { return e >> 40; }

@@ -71,6 +71,10 @@ struct {
 struct bucket { __u64 last_ns, tokens; };
 MAP(buckets, BPF_MAP_TYPE_PERCPU_ARRAY, 2 + EVENT_KINDS, __u32, struct bucket, 0);
 
+/* What `macs` said last, direct-mapped: spares a hash look-up or two per packet. mac | port<<48. */
+struct mac_memo { __u64 mac_port; __u32 seen_s, pad; };
+MAP(mac_memos, BPF_MAP_TYPE_ARRAY, 1024, __u32, struct mac_memo, 0);
+
 enum side { SIDE_UNKNOWN = 0, SIDE_OUT = 1, SIDE_IN = 2 };	/* as event.direction */
 enum fragment { WHOLE = 0, FIRST_FRAGMENT = 1, LATER_FRAGMENT = 2 };
 
@@ -92,11 +96,12 @@ struct pkt {
 	__u8 tcp_flags, ports_ok, fragment, plain;
 	__u8 local, opener, anomaly, verdict;
 	__u8 reason, class, category, cached;
-	__u8 spared, observed, rank, reset;
+	__u8 spared, observed, rank, moved;
 	__u8 ext_bad, known, recalled, unsolicited;
 	__u8 inbound;		/* reason that layer 9 found to let it in */
 	__u8 name_never;	/* the name in hand is below a never-block name, and not forced */
-	__u8 pad[6];
+	__u8 absent;		/* the fast path has looked: no entry in the flow cache */
+	__u8 pad[5];
 	__u32 ip_end;		/* offset behind the IP packet: what follows is padding */
 	__u32 pad2;
 	__u64 name_hash;
@@ -186,20 +191,19 @@ static __always_inline void addr_to6(__be32 *words, const struct addr *a)
 		words[i] = a->w[i];
 }
 
+#define MAC_MASK 0xffffffffffffull
+
 static __always_inline __u64 mac_from(const __u8 *m)
 {
-	return (__u64)m[0] | (__u64)m[1] << 8 | (__u64)m[2] << 16 | (__u64)m[3] << 24 |
-	       (__u64)m[4] << 32 | (__u64)m[5] << 40;
+	const __u16 *w = (const __u16 *)m;
+	return w[0] | (__u32)w[1] << 16 | (__u64)w[2] << 32;
 }
 
 static __always_inline void mac_to(__u8 *m, __u64 mac)
 {
-	m[0] = mac;
-	m[1] = mac >> 8;
-	m[2] = mac >> 16;
-	m[3] = mac >> 24;
-	m[4] = mac >> 32;
-	m[5] = mac >> 40;
+	*(__u16 *)m = mac;
+	*(__u16 *)(m + 2) = mac >> 16;
+	*(__u16 *)(m + 4) = mac >> 32;
 }
 
 /* True while an entry with this expiry is in force; remembers the earliest expiry. */

@@ -15,7 +15,7 @@ struct name_walk {
 	__u32 slot;
 	__u32 features;
 	__u32 now_s;
-	__u32 class, forced;	/* longest listed; longest with CLASS_FORCE */
+	__u64 row, forced;	/* class rows: longest listed; longest with CLASS_FORCE */
 	__u64 device_exception, any_exception;	/* longest: action | until_s<<8 */
 	__u8 never, rank, pad[2];
 };
@@ -48,17 +48,16 @@ static __always_inline void suffix_seen(struct name_walk *n)
 		if (v)
 			n->any_exception = v;
 	}
-	__u32 class = base_class_name(n->slot, hash);
-	if (!class)
+	__u64 e = base_class_name(n->slot, hash);
+	if (!e)
 		return;
-	__u64 e = base_class_entry(n->slot, class);
 	if (class_flags(e) & CLASS_NEVER)
 		n->never = 1;
 	if (class_rank(e) && (!n->rank || class_rank(e) < n->rank))
 		n->rank = class_rank(e);
 	if ((class_flags(e) & CLASS_FORCE) && (class_action(e) == A_BLOCK || class_action(e) == A_OBSERVE))
-		n->forced = class;
-	n->class = class;
+		n->forced = e;
+	n->row = e;
 }
 
 static long name_byte(__u32 i, void *data)
@@ -113,15 +112,12 @@ __noinline int name_decide(void)
 			w->p.observed = R_EXCEPTION;
 		return NAME_EXC_ALLOW;
 	}
-	__u32 class = n.forced ? n.forced : n.class;
+	__u64 e = n.forced ? n.forced : n.row;
 	if (n.never && !n.forced)
 		return NAME_NEVER;
-	if (!class)
-		return NAME_CLEAN;
-	__u64 e = base_class_entry(n.slot, class);
 	if (class_action(e) != A_BLOCK && class_action(e) != A_OBSERVE)
 		return NAME_CLEAN;
-	w->p.class = class;
+	w->p.class = class_number(e);
 	w->p.category = class_category(e);
 	return class_action(e) == A_BLOCK ? NAME_BLOCK : NAME_OBSERVE;
 }

@@ -5,15 +5,16 @@
 
 static __always_inline __u64 be64(__u64 wire) { return bpf_be64_to_cpu(wire); }
 
-static __always_inline int address_class(struct pkt *p, const struct addr *a)
+/* Class row of an address in the base in force; 0 not listed. */
+static __always_inline __u64 address_class(struct pkt *p, const struct addr *a)
 {
-	int class = p->family == 4 ? base_class4(base_slot(p->gen), bpf_ntohl(a->w[3]))
+	__u64 row = p->family == 4 ? base_class4(base_slot(p->gen), bpf_ntohl(a->w[3]))
 				   : base_class6(base_slot(p->gen), be64(a->q[0]), be64(a->q[1]));
-	if (class < 0) {
+	if (row == NO_BASE) {
 		count(C_NO_BASE, 1, 0);
 		return 0;
 	}
-	return class;
+	return row;
 }
 
 static __always_inline int in_prefix(const struct addr *a, const struct prefix *n)
@@ -145,12 +146,9 @@ __noinline int layers_address(void)
 	struct mac_key dev = {};
 	mac_to(dev.mac, device_mac(p));
 	__u64 entry = 0;
-	int class = 0;
 
 	if (!p->local) {
-		class = address_class(p, &remote);
-		if (class)
-			entry = base_class_entry(base_slot(p->gen), class);
+		entry = address_class(p, &remote);
 		p->rank = class_rank(entry);
 		struct resolved_value *r = 0;
 		if (f & F_RESOLVED) {
@@ -209,10 +207,9 @@ __noinline int layers_address(void)
 	if (p->spared)
 		return 0;
 
-	if (!class && p->side == SIDE_UNKNOWN) {
-		class = address_class(p, &p->src);
-		if (class) {
-			entry = base_class_entry(base_slot(p->gen), class);
+	if (!entry && p->side == SIDE_UNKNOWN) {
+		entry = address_class(p, &p->src);
+		if (entry) {
 			if (class_flags(entry) & CLASS_NEVER)
 				return 0;
 			remote = p->src;
@@ -231,7 +228,7 @@ __noinline int layers_address(void)
 				   : !base_port6(base_slot(p->gen), be64(remote.q[0]), be64(remote.q[1]), port))
 			return 0;
 	}
-	p->class = class;
+	p->class = class_number(entry);
 	p->category = class_category(entry);
 	if (action == A_OBSERVE) {
 		if (!p->observed)

@@ -81,8 +81,7 @@ __noinline int learn_answers(struct __sk_buff *skb)
 	__be16 count_wire;
 
 	if (!p->local) {
-		int class = address_class(p, &p->src);
-		if (class <= 0 || !(class_flags(base_class_entry(base_slot(p->gen), class)) & CLASS_NEVER))
+		if (!(class_flags(address_class(p, &p->src)) & CLASS_NEVER))
 			return 0;
 	}
 	if (dns_question(skb, p->payload, p->payload_len, 1))
