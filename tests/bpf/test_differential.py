@@ -6,7 +6,6 @@ A failure prints the policies and the frames in hexadecimal, ready to paste into
 from __future__ import annotations
 
 from dataclasses import replace
-from random import Random
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -14,7 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from tests.support.model import Model
 from tests.support.policies import Policy
 from tests.support.progrun import Kernel
-from tests.support.strategies import Step, build, histories, random_spec
+from tests.support.strategies import Step, build, histories, random_frames
 from vigie.contract.codes import Reason
 
 pytestmark = pytest.mark.bpf
@@ -50,11 +49,11 @@ def replay(kernel: Kernel, policy: Policy, steps: list[Step]) -> int:
                 kernel.evict()
             told.append(f"{step[0]} {step[1]}")
         else:
-            port, spec = random_spec(Random(step), policy.wan_port)
-            frame = build(spec)
-            told.append(f"port {port} {spec!r}\n        {frame.hex()}")
-            compare(kernel, model, port, frame, told)
-            frames += 1
+            for port, spec in random_frames(step, policy.wan_port):
+                frame = build(spec)
+                told.append(f"port {port} {spec!r}\n        {frame.hex()}")
+                compare(kernel, model, port, frame, told)
+                frames += 1
     return frames
 
 

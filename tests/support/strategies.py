@@ -93,8 +93,8 @@ def policies(draw: st.DrawFn) -> Policy:
     """A policy of the small world; each table is empty half of the time."""
     classes = dict(enumerate(draw(st.lists(_classes, min_size=1, max_size=5)), start=1))
     numbers = st.sampled_from(tuple(classes))
-    isolation = draw(st.sampled_from((0,) * 8 + (1, 2, 3)))
-    nothing = draw(st.integers(0, 7)) == 0
+    isolation = draw(st.sampled_from((0,) * 12 + (1, 2, 3)))
+    nothing = draw(st.integers(0, 15)) == 15
     return Policy(
         wan_port=draw(st.sampled_from((1, 1, 1, 0, 0, -1))),
         gw_mac=draw(st.sampled_from(((), (p.GATEWAY_MAC,), (p.GATEWAY_MAC, p.NEIGHBOUR_MAC)))),
@@ -106,14 +106,14 @@ def policies(draw: st.DrawFn) -> Policy:
         isolation_level=isolation,
         isolation_until=draw(st.sampled_from((T0 + 1000, T0 + 9000, T0 - 5))) if isolation else 0,
         grace_until=draw(st.sampled_from((0, 0, 0, T0 + 1000))),
-        loop_port=draw(st.sampled_from((0,) * 20 + (1, 2))),
+        loop_port=draw(st.sampled_from((0,) * 40 + (1, 2))),
         learn=draw(st.booleans()),
         classes=classes,
         base={} if nothing else draw(st.dictionaries(st.sampled_from(PREFIXES), numbers, max_size=6)),
         base_ports=draw(
             st.frozensets(st.tuples(st.sampled_from(ADDRESSES), st.sampled_from(REMOTE_PORTS)), max_size=4)
         ),
-        names={} if nothing else draw(st.dictionaries(st.sampled_from(NAMES), numbers, max_size=5)),
+        names={} if nothing else draw(st.dictionaries(st.sampled_from(NAMES), numbers, min_size=1, max_size=5)),
         geo=draw(
             _table(
                 st.sampled_from(PREFIXES),
@@ -141,7 +141,7 @@ def policies(draw: st.DrawFn) -> Policy:
                 4,
             )
         ),
-        quarantine=draw(st.one_of(st.just({}), st.just({}), _table(st.sampled_from(DEVICES), _untils, 1))),
+        quarantine=draw(st.one_of(*[st.just({})] * 4, _table(st.sampled_from(DEVICES), _untils, 1))),
         dynamic=draw(_table(st.tuples(_maybe_device, st.sampled_from(ADDRESSES)), _untils, 3)),
         inbound_allow=draw(
             _table(
@@ -189,11 +189,11 @@ def policies(draw: st.DrawFn) -> Policy:
 
 
 Step = int | tuple[str, int] | Policy
-"""Of a history: the seed of a frame; ("advance", seconds); ("evict", 0); another policy."""
+"""Of a history: the seed of some frames (`random_frames`); ("advance", seconds); ("evict", 0); another policy."""
 
 
 @st.composite
-def histories(draw: st.DrawFn, length: int = 60) -> tuple[Policy, list[Step]]:
+def histories(draw: st.DrawFn, length: int = 40) -> tuple[Policy, list[Step]]:
     """A policy and what happens under it: frames, time, loss of the flow cache, other policies with the same roles."""
     policy = draw(policies())
     later = policies().map(lambda other: replace(other, wan_port=policy.wan_port))
@@ -299,25 +299,125 @@ OTHER_KINDS = ("echo", "reply", "unreachable", "exceeded", "too_big", "gre", "ns
 EXTENSIONS = (0, 43, 60, 44, 51, 135, 139, 140)
 
 
-def specs(wan_port: int) -> st.SearchStrategy[tuple[int, Spec]]:
-    """(port, frame): one number drawn for a frame, which keeps thousands of frames cheap to draw and to drop."""
-    return st.integers(0, 2**32 - 1).map(lambda seed: random_spec(Random(seed), wan_port))
+@dataclass(frozen=True)
+class Flow:
+    """Two ends, as the frames between them need them."""
+
+    six: bool
+    lan: str
+    remote: str
+    lan_port: int
+    remote_port: int
+    lan_mac: str
+    far_mac: str
+    port: int
+    """The box's port on the LAN side."""
+
+    def spec(self, kind: str, outward: bool, **values: Any) -> tuple[int, Spec]:
+        """A frame of this flow, one way or the other."""
+        ends = [(self.lan, self.lan_port, self.lan_mac), (self.remote, self.remote_port, self.far_mac)]
+        (src, sport, smac), (dst, dport, dmac) = ends if outward else ends[::-1]
+        fields_of: dict[str, Any] = {
+            "src": src,
+            "dst": dst,
+            "sport": sport,
+            "dport": dport,
+            "smac": smac,
+            "dmac": dmac,
+        } | values
+        return self.port if outward else 1 - self.port, Spec(kind, **fields_of)
 
 
-def random_spec(r: Random, wan_port: int) -> tuple[int, Spec]:
-    """(port, frame) of the small world: mostly plain traffic of a few flows, sometimes odd, sometimes absurd."""
+def random_frames(seed: int, wan_port: int) -> list[tuple[int, Spec]]:
+    """(port, frame)s of the small world that one number stands for: an exchange of one flow, or a single frame.
+
+    Mostly plain traffic, sometimes odd, sometimes absurd. One number for several frames keeps thousands of them cheap
+    to draw and to drop.
+    """
+    r = Random(seed)
+    flow = _flow(r, wan_port)
+    exchange = r.choice((_any_frame,) * 8 + (_web, _web, _web, _question, _question, _datagrams, _served, _ping))
+    frames = exchange(r, flow)
+    return [_made_odd(r, flow, port, spec) for port, spec in frames if r.random() < 0.93]
+
+
+def _flow(r: Random, wan_port: int) -> Flow:
     six = r.random() < 0.35
     lan = _first(r, LAN6 if six else LAN4)
     remote = _first(r, REMOTE6 if six else REMOTE4)
+    return Flow(
+        six,
+        lan,
+        remote,
+        _first(r, LAN_PORTS),
+        _first(r, REMOTE_PORTS),
+        p.CAMERA_MAC if lan in (p.CAMERA, p.CAMERA6) else p.PC_MAC,
+        p.NEIGHBOUR_MAC if remote in (p.NEIGHBOUR, p.NEIGHBOUR6) else p.GATEWAY_MAC,
+        1 - wan_port if wan_port >= 0 else 0,
+    )
+
+
+def _web(r: Random, flow: Flow) -> list[tuple[int, Spec]]:
+    """A client of the LAN opens, says hello, is answered, closes."""
+    early = _hello(r) if r.random() < 0.1 else b""
+    frames = [
+        flow.spec("tcp", True, flags="S", payload=early),
+        flow.spec("tcp", False, flags="SA"),
+        flow.spec("tcp", True, flags="PA", payload=_hello(r)),
+        flow.spec("tcp", False, flags="PA", payload=b"hello yourself"),
+        flow.spec("tcp", True, flags="FA"),
+        flow.spec("tcp", False, flags="FA"),
+        flow.spec("tcp", True, flags="A"),
+    ]
+    return frames[r.choice((0, 0, 0, 1, 2)) : r.choice((3, 4, 4, 5, 7))]
+
+
+def _question(r: Random, flow: Flow) -> list[tuple[int, Spec]]:
+    """A DNS question by UDP or TCP, and its answer."""
+    flow = replace(flow, remote_port=53, remote=_first(r, (flow.remote, p.RESOLVER6 if flow.six else p.RESOLVER)))
+    query, answer = _query(r), _answer(r)
+    if r.random() < 0.3:
+        return [
+            flow.spec("tcp", True, flags="S"),
+            flow.spec("tcp", True, flags="PA", payload=_cut(r, r.choice((p.over_tcp(query), query)))),
+            flow.spec("tcp", False, flags="PA", payload=p.over_tcp(answer)),
+        ]
+    return [flow.spec("udp", True, payload=query), flow.spec("udp", False, payload=answer)]
+
+
+def _datagrams(r: Random, flow: Flow) -> list[tuple[int, Spec]]:
+    """A few datagrams, either side first, with an error about one of them."""
+    ways = [r.random() < 0.6 for _ in range(r.randrange(1, 4))]
+    frames = [flow.spec("udp", outward, payload=b"data") for outward in ways]
+    if r.random() < 0.4:
+        _, sent = frames[0]
+        quoted = ("udp", sent.src, sent.dst, sent.sport, sent.dport)
+        frames.append(flow.spec(r.choice(("unreachable", "exceeded", "too_big")), not ways[0], quoted=quoted))
+    return frames
+
+
+def _served(r: Random, flow: Flow) -> list[tuple[int, Spec]]:
+    """A client of the internet opens towards the LAN."""
+    return [
+        flow.spec("tcp", False, flags="S"),
+        flow.spec("tcp", True, flags="SA"),
+        flow.spec("tcp", False, flags="PA", payload=_hello(r)),
+        flow.spec("tcp", True, flags=r.choice(("PA", "RA")), payload=b"x"),
+        flow.spec("tcp", False, flags="A"),
+    ][: r.randrange(1, 6)]
+
+
+def _ping(r: Random, flow: Flow) -> list[tuple[int, Spec]]:
     outward = r.random() < 0.6
-    lan_mac = p.CAMERA_MAC if lan in (p.CAMERA, p.CAMERA6) else p.PC_MAC
-    far_mac = p.NEIGHBOUR_MAC if remote in (p.NEIGHBOUR, p.NEIGHBOUR6) else p.GATEWAY_MAC
-    ends = [(lan, _first(r, LAN_PORTS), lan_mac), (remote, _first(r, REMOTE_PORTS), far_mac)]
-    (src, sport, smac), (dst, dport, dmac) = ends if outward else ends[::-1]
-    lan_port = 1 - wan_port if wan_port >= 0 else 0
-    port = lan_port if outward else 1 - lan_port
-    kind = r.choice(("tcp",) * 16 + ("udp",) * 12 + OTHER_KINDS)
+    return [flow.spec("echo", outward, sport=7), flow.spec("reply", not outward, sport=7)]
+
+
+def _any_frame(r: Random, flow: Flow) -> list[tuple[int, Spec]]:
+    """One frame of any kind."""
+    outward = r.random() < 0.6
+    kind = r.choice(("tcp",) * 12 + ("udp",) * 8 + OTHER_KINDS)
     values: dict[str, Any] = {}
+    sport, dport = (flow.lan_port, flow.remote_port) if outward else (flow.remote_port, flow.lan_port)
     if kind == "tcp":
         values["flags"] = r.choice(TCP_FLAGS)
         values["payload"] = _tcp_payload(r, dport, values["flags"])
@@ -326,19 +426,23 @@ def random_spec(r: Random, wan_port: int) -> tuple[int, Spec]:
     elif kind in ("unreachable", "exceeded", "too_big"):
         # the packet complained of went the other way, between the same ends or others
         inner = r.choice(("tcp", "tcp", "udp", "udp", "echo", "gre"))
-        values["quoted"] = (inner, dst, r.choice((src, remote)), 7 if inner == "echo" else dport, sport)
+        here, there = (flow.lan, flow.remote) if outward else (flow.remote, flow.lan)
+        values["quoted"] = (inner, there, r.choice((here, flow.remote)), 7 if inner == "echo" else dport, sport)
     elif kind in ("echo", "reply"):
-        sport = 7
-    elif kind in ("ns", "na", "ra") and not six:
+        values["sport"] = 7
+    elif kind in ("ns", "na", "ra") and not flow.six:
         kind = "arp" if kind == "ns" else "echo"
-    values |= {"kind": kind, "src": src, "dst": dst, "sport": sport, "dport": dport, "smac": smac, "dmac": dmac}
-    for _ in range(r.choice((0, 0, 0, 0, 0, 0, 1, 1, 2))):
-        name, value = _oddity(r, six)
+    return [flow.spec(kind, outward, **values)]
+
+
+def _made_odd(r: Random, flow: Flow, port: int, spec: Spec) -> tuple[int, Spec]:
+    for _ in range(r.choice((0,) * 10 + (1, 1, 2))):
+        name, value = _oddity(r, flow.six)
         if name == "port":
             port = value
         else:
-            values[name] = value
-    return port, Spec(**values)
+            spec = replace(spec, **{name: value})
+    return port, spec
 
 
 def _first(r: Random, choices: Sequence[Any]) -> Any:
@@ -352,45 +456,49 @@ def _cut(r: Random, payload: bytes) -> bytes:
 
 
 def _query(r: Random) -> bytes:
-    name = r.choice(ODD_WIRE_NAMES) if r.random() < 0.1 else r.choice(ASKED)
+    name = r.choice(ODD_WIRE_NAMES) if r.random() < 0.1 else r.choice((*ASKED, *ASKED[:5]))
     flags = r.choice((0x0100, 0x0100, 0x0100, 0x0000, 0x8180, 0x2800))
-    questions = r.choice((1,) * 12 + (0, 2))
+    questions = r.choice((1,) * 14 + (0, 2))
     return p.dns_query(name, r.choice((1, 28, 16)), flags=flags, edns=r.choice((0, 1232)), questions=questions)
 
 
 def _tcp_payload(r: Random, dport: int, flags: str) -> bytes:
     if dport == 53:
         return _cut(r, p.over_tcp(_query(r))) if r.random() < 0.7 else b""
-    if flags not in ("PA", "A", "S", "SEC") or r.random() < 0.4:
-        return b""
-    if r.random() < 0.2:
+    return _hello(r) if flags in ("PA", "A", "S", "SEC") and r.random() < 0.6 else b""
+
+
+def _hello(r: Random) -> bytes:
+    """What a client says first: mostly a ClientHello."""
+    if r.random() < 0.15:
         return r.choice((b"GET / HTTP/1.0\r\n\r\n", b"\x16", b"\x16\x03\x01"))
-    return _cut(
-        r,
-        p.client_hello(
-            r.choice((*ASKED, "evil.example.", "evil..example", None)),
-            before=r.choice((0, 0, 1, 4)),
-            pad=r.choice((0, 0, 300)),
-            session=r.choice((32, 32, 32, 0, 33)),
-            name_type=r.choice((0,) * 7 + (1,)),
-            record_split=r.choice((0,) * 6 + (20, 120)),
-        ),
+    hello = p.client_hello(
+        r.choice((*ASKED, *ASKED[:5], "evil.example.", "evil..example", None)),
+        before=r.choice((0, 0, 1, 4)),
+        pad=r.choice((0, 0, 300)),
+        session=r.choice((32, 32, 32, 0, 33)),
+        name_type=r.choice((0,) * 9 + (1,)),
+        record_split=r.choice((0,) * 8 + (20, 120)),
     )
+    return _cut(r, hello)
 
 
 def _udp_payload(r: Random, sport: int, dport: int) -> bytes:
     if dport == 53:
         return _cut(r, _query(r))
     if sport == 53:
-        family = r.choice(((p.TOXIC, p.PLAIN), (p.TOXIC6, p.PLAIN6)))
-        answer = p.dns_answer(
-            r.choice(NAMES),
-            r.sample(family, r.randrange(3)),
-            r.choice((60, 5000, 200_000)),
-            cname=r.choice(("", "", "cdn.other.org")),
-        )
-        return _cut(r, answer)
+        return _cut(r, _answer(r))
     return r.choice((b"", b"data", b"\x01" * 40))
+
+
+def _answer(r: Random) -> bytes:
+    family = r.choice(((p.TOXIC, p.PLAIN), (p.TOXIC6, p.PLAIN6)))
+    return p.dns_answer(
+        r.choice(NAMES),
+        r.sample(family, r.randrange(3)),
+        r.choice((60, 5000, 200_000)),
+        cname=r.choice(("", "", "cdn.other.org")),
+    )
 
 
 def _oddity(r: Random, six: bool) -> tuple[str, Any]:
