@@ -128,7 +128,7 @@ class Product:
         """Start the daemon and wait until it answers `status`; returns how long that took (s)."""
         start = time.monotonic()
         self.process = self.lab.box.start("filter", self.vigie, "filter", "run", "--config", str(self.configuration))
-        while self.status(missing_ok=True) is None:
+        while not self.answers():
             if not self.process.running or time.monotonic() - start > seconds:
                 raise AssertionError(f"vigie filter run does not answer:\n{self.process.tail(40)}")
             time.sleep(0.02)
@@ -152,14 +152,24 @@ class Product:
     def log(self) -> str:
         return self.process.tail(40) if self.process else ""
 
-    def status(self, *, missing_ok: bool = False) -> dict[str, Any] | None:
+    def status(self) -> dict[str, Any]:
         """The daemon's own account, over its socket (no new process: fit for polling)."""
         try:
             return client.call(self.socket, "status")
         except VigieError as error:
-            if missing_ok:
-                return None
             raise AssertionError(f"status: {error}\n{self.log}") from error
+
+    def answers(self) -> bool:
+        """The daemon answers on its socket."""
+        try:
+            client.call(self.socket, "status")
+        except VigieError:
+            return False
+        return True
+
+    def alerts(self, *kinds: str) -> list[dict[str, Any]]:
+        """Alerts of these kinds, as `status` lists them."""
+        return [alert for alert in self.status()["alerts"] if alert["kind"] in kinds]
 
     def cli(self, *argv: str, timeout: float = 30.0) -> Result:
         """A command as an operator types it."""
@@ -170,8 +180,7 @@ class Product:
 
     def roles(self) -> dict[str, str]:
         """Port name -> "lan", "wan" or "unknown"."""
-        status = self.status() or {}
-        return {port["name"]: port["role"] for port in status["ports"]}
+        return {port["name"]: port["role"] for port in self.status()["ports"]}
 
     def wait_roles(self, wan: str = WAN_PORT, seconds: float = 20.0) -> float:
         """Until the daemon knows which port is the internet side; returns how long it took (s)."""
@@ -184,7 +193,7 @@ class Product:
 
     def wait_learning_over(self, seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
-        while (inbound := (self.status() or {})["inbound"])["mode"] != 2:
+        while (inbound := self.status()["inbound"])["mode"] != 2:
             if time.monotonic() > deadline:
                 raise AssertionError(f"inbound is not refused {seconds} s later: {inbound}\n{self.log}")
             time.sleep(0.1)

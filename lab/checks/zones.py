@@ -48,7 +48,7 @@ def cables_swapped(office: Office) -> str:
 
 def rogue_router(office: Office) -> str:
     """A machine of the office announces itself as router (RA) and answers DHCP: the roles stay, an alert is raised."""
-    before = office.box.json("filter", "status")
+    before = office.box.roles()
     camera_mac, link_local = plan.MACS["camera"], "fe80::4619:b6ff:fe00:11"
     with wire.Tap(office["camera"], "eth0") as cable:
         for _ in range(3):
@@ -59,14 +59,14 @@ def rogue_router(office: Office) -> str:
             office["pc"].must_refuse_fast(office.indicators.toxic4, plan.HTTPS).evidence,
             _in_refused(office, 1.0),
         ]
-        after = office.box.json("filter", "status")
+        after, alerts = office.box.roles(), office.box.alerts("rogue-router", "rogue-dhcp")
         cable.send(router_advertisement(camera_mac, link_local, lifetime=0))  # withdraw it from everybody's tables
-    if before["wan_port"] != after["wan_port"]:
-        raise AssertionError(f"roles flipped: {before['wan_port']} -> {after['wan_port']}")
-    alerts = [alert for alert in after["alerts"] if "rogue" in str(alert)]
-    if not alerts:
-        raise AssertionError(f"no alert about the rogue router: {after['alerts']}")
-    return "\n".join([*lines, str(alerts[-1])])
+    if before != after:
+        raise AssertionError(f"roles flipped: {before} -> {after}")
+    said = {alert["kind"] for alert in alerts if alert["mac"] == camera_mac}
+    if said != {"rogue-router", "rogue-dhcp"}:
+        raise AssertionError(f"alerts about the camera that plays router: {alerts}")
+    return "\n".join([*lines, str(alerts)])
 
 
 def router_advertisement(mac: str, link_local: str, lifetime: int) -> bytes:
@@ -101,13 +101,15 @@ def loop(office: Office) -> str:
         ended = _quiet(office, start)
     office.times["loop"] = ended
     text = within(ended, LOOP_MS, "storm ended after")
-    status = office.box.json("filter", "status")
+    alerts = office.box.alerts("loop")
+    if not alerts or not any(port["blocked"] for port in office.box.status()["ports"]):
+        raise AssertionError(f"the loop is not reported: {office.box.status()['ports']}, alerts {alerts}")
     office["pc"].must_reach(plan.host4("printer"))
     start = time.monotonic()
     office.lab.plug("wan0", "router")
     reached = office["pc"].must_reach(plan.TOWN.v4, within=20)
     office.times["loop_reopened_s"] = time.monotonic() - start
-    return "\n".join([text, f"loop reported: {status.get('loop')}", reached.evidence, *_filtering(office)])
+    return "\n".join([text, str(alerts[-1]), reached.evidence, *_filtering(office)])
 
 
 def _quiet(office: Office, start: float, seconds: float = 5.0) -> float:
