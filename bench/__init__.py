@@ -1,0 +1,1 @@
+"""Benchmarks: each prints, last, one line `{"bench": NAME, "figures": {...}, "peer": {...}}`."""
