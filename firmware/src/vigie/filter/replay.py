@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -31,7 +31,7 @@ from vigie.filter.datapath import DataPath
 from vigie.filter.decode import dhcp
 from vigie.filter.decode.dns import question_name
 from vigie.filter.events import FROM_INTERNET, Event
-from vigie.filter.flowcache import FlowCache
+from vigie.filter.flowcache import FlowCache, key_of_event
 from vigie.filter.hello import HOLD_NS
 from vigie.filter.hold import Holder, Names
 from vigie.filter.journal import Attempt, Journal
@@ -43,7 +43,9 @@ from vigie.filter.replay_summary import Hit, Summary, address_sources, name_sour
 _SHORTEST: Final = 14
 _PAYLOAD_AT: Final = abi.EVENT.itemsize
 _KIND_AT: Final = int(abi.EVENT.fields["kind"][1]) if abi.EVENT.fields else 0
-_ORIENT_PACKETS: Final = 20_000
+_REFUSED_MAX: Final = 10_000
+_HEAD_PACKETS: Final = 10_000
+_HEAD_BYTES: Final = 16 << 20
 _JOURNAL_EVERY: Final = 10_000
 _NAME_REASONS: Final = frozenset((Reason.TOXIC_DNS, Reason.TOXIC_SNI))
 
@@ -94,6 +96,7 @@ class Replay:
         self._machine = Machine(object_path, plan_image(self._base, additions or Additions()), inbound, cpu)
         self._journal = journal
         self._when_ns = 0
+        self._refused: dict[bytes, str] = {}
 
     def __enter__(self) -> Replay:
         self._machine.__enter__()
@@ -112,14 +115,17 @@ class Replay:
     def run(self, file: Path, lan: Iterable[Network | bytes] = ()) -> Summary:
         """Replay one file. `lan`: prefixes or MACs of its LAN side, when known. CaptureError when it is no capture."""
         with Capture(file) as capture:
-            sides = orient(itertools.islice((p for p in capture if not link_problem(p.linktype)), _ORIENT_PACKETS), lan)
+            packets = iter(capture)
+            head = _head(packets)
+            sides = orient((packet for packet in head if not link_problem(packet.linktype)), lan)
             summary = Summary(
                 file.name, sides.basis, tuple(map(str, sides.onlink)), tuple(mac.hex(":") for mac in sides.gateways)
             )
             self._machine.begin(sides)
+            self._refused.clear()
             wire = _Held(self.path.cache, [])
             holder = Holder(wire, self._names.verdict, HOLD_NS)
-            for packet in capture:
+            for packet in itertools.chain(head, packets):
                 self._packet(packet, sides, holder, wire, summary)
             holder.expire(FOREVER_NS)
             self._end(wire, summary)
@@ -144,10 +150,8 @@ class Replay:
         if len(data) < _SHORTEST:
             summary.unread["shorter than an Ethernet header"] += 1
             return
-        if not summary.first_ns:
-            summary.first_ns = packet.ns
         self._when_ns = packet.ns
-        summary.last_ns = max(summary.last_ns, packet.ns)
+        summary.saw_time(packet.ns)
         port = sides.port(data)
         if wire_len == len(data) and wire_len < 3000:
             self._inject(data, port, holder, wire, summary)
@@ -230,6 +234,12 @@ class Replay:
         when = self._when_ns / 1e9
         device = event.device_mac.hex(":")
         name = event.name.lower() if event.payload else ""
+        if event.reason is Reason.TOXIC_SNI:
+            # What follows on a refused connection is reported without the name that had it refused.
+            key = key_of_event(event)
+            name = name or self._refused.get(key, "")
+            if name and len(self._refused) < _REFUSED_MAX:
+                self._refused[key] = name
         remote_port = event.sport if event.direction == FROM_INTERNET else event.dport
         if event.reason is Reason.TOXIC_DNS and name:
             summary.saw_name(name)
@@ -254,6 +264,18 @@ class Replay:
             if sources:
                 return address, sources
         return event.remote, ()
+
+
+def _head(packets: Iterator[Packet]) -> list[Packet]:
+    """The beginning of a capture, enough to tell its sides; kept, so that it is read once."""
+    head: list[Packet] = []
+    size = 0
+    for packet in packets:
+        head.append(packet)
+        size += len(packet.data)
+        if len(head) == _HEAD_PACKETS or size > _HEAD_BYTES:
+            break
+    return head
 
 
 def _attempt(event: Event, when: float, destination: str, port: int) -> Attempt:

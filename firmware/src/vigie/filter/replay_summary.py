@@ -17,6 +17,7 @@ HITS_MAX: Final = 20_000
 NAMES_MAX: Final = 20_000
 EXAMPLES_MAX: Final = 5
 ROWS_MAX: Final = 200_000
+_MINUTE_NS: Final = 60_000_000_000
 
 
 @dataclass(slots=True)
@@ -85,12 +86,31 @@ class Summary:
     names: Counter[str] = field(default_factory=Counter)
     hits: dict[tuple[Reason, str], Hit] = field(default_factory=dict)
     devices: dict[str, str] = field(default_factory=dict)
+    _minute: int = -1
+    _minutes: set[int] = field(default_factory=set)
     _rows: set[tuple[int, str, Reason, str]] = field(default_factory=set)
 
     @property
     def duration_s(self) -> float:
         """From the first to the last frame by capture time; clocks of captures may jump, so never negative."""
         return max(0, self.last_ns - self.first_ns) / 1e9
+
+    @property
+    def active_minutes(self) -> int:
+        """Minutes in which there was at least one frame: captures put together have gaps of years."""
+        return len(self._minutes)
+
+    def saw_time(self, ns: int) -> None:
+        """Takes the capture time of a frame, Unix nanoseconds."""
+        if not self.first_ns:
+            self.first_ns = self.last_ns = ns
+        elif ns > self.last_ns:
+            self.last_ns = ns
+        minute = ns // _MINUTE_NS
+        if minute != self._minute:
+            self._minute = minute
+            if len(self._minutes) < ROWS_MAX:
+                self._minutes.add(minute)
 
     def saw_name(self, name: str) -> None:
         """Counts a name asked for, by DNS or by TLS or QUIC."""
@@ -126,6 +146,7 @@ class Summary:
             "frames": self.frames,
             "first": self.first_ns / 1e9,
             "duration_s": self.duration_s,
+            "active_minutes": self.active_minutes,
             "problem": self.problem,
             "lan": {"basis": self.basis, "onlink": list(self.onlink), "gateways": list(self.gateways)},
             "unread": dict(self.unread),
