@@ -271,6 +271,7 @@ static __always_inline void flow_refresh(struct flow *f, struct pkt *p, __u32 op
 		flags |= opener << FL_INIT_SHIFT;
 		if (hello)
 			flags |= FL_HELLO;
+		f->hold_start_ms = p->seq;
 	}
 	f->flags = flags;
 	f->until_s = p->until_s;
@@ -310,6 +311,8 @@ static __always_inline struct flow *flow_settle(struct pkt *p, struct control *c
 	if (hello)
 		flags |= FL_HELLO;
 	flow_fill(f, p, flags, topo);
+	if (bare_syn(p))
+		f->hold_start_ms = p->seq;
 	*fresh = 1;
 	return f;
 }
@@ -363,7 +366,7 @@ __noinline int decide(struct __sk_buff *skb)
 		layers(skb);
 		if (p->reason == R_INBOUND || !usable)
 			f = 0;	/* a forged SYN must not cut a flow of the LAN */
-		else if (p->reason == R_TOXIC_DNS || (p->dport == 53 && p->reason == R_EXCEPTION_BLOCK))
+		else if (p->verdict != V_OBSERVE && (p->reason == R_TOXIC_DNS || (p->dport == 53 && p->reason == R_EXCEPTION_BLOCK)))
 			f = p->known ? f : 0;	/* one question is refused, not the way to the resolver */
 		else
 			f = flow_settle(p, c, f, opener, topo, &fresh);
@@ -543,7 +546,7 @@ static __always_inline int fast(struct __sk_buff *skb, struct control *c, struct
 	__u32 verdict = meta_verdict(meta);
 	if (meta_epoch(meta) != gen || (verdict != V_PASS && verdict != V_OBSERVE) ||
 	    (flags & (FL_INSPECT | FL_HELLO | FL_HOLD)) || !(flags & (port ? FL_REDIRECT0 : FL_REDIRECT1)) ||
-	    f->topo != READ_ONCE(st->topo))
+	    f->topo != READ_ONCE(st->topo) || c->loop_port == port + 1)
 		return FAST_NO;
 	__u64 dmac = *(__u64 *)eth->dst & MAC_MASK, smac = *(__u64 *)eth->src & MAC_MASK;
 	if (!macs_match(f, port, smac, dmac, c->wan_port, *(const __u64 *)c->box_mac))

@@ -166,6 +166,14 @@ full:
 	return 0;
 }
 
+#define HELLO_BYTES_MAX 16384
+
+/* Where the payload stands behind the client's SYN: 0 first byte, >0 ahead of what is missing, <0 seen before. */
+static __always_inline __s32 hello_offset(const struct pkt *p, __u32 initial)
+{
+	return (__s32)(p->seq + !!(p->tcp_flags & TCP_SYN) - (initial + 1));
+}
+
 /* The client's payload on a flow whose name is not known yet. Returns the verdict; changes the flow's flags. */
 static __always_inline int hello_check(struct __sk_buff *skb, struct pkt *p, struct control *c, struct flow *f)
 {
@@ -176,8 +184,13 @@ static __always_inline int hello_check(struct __sk_buff *skb, struct pkt *p, str
 	if (!(flags & FL_HOLD)) {
 		if (p->proto == PROTO_UDP)
 			kind = quic_initial(skb, p) ? HELLO_MORE : HELLO_NONE;
-		else
-			kind = client_hello(skb);
+		else {
+			/* segments out of order, or a decoy ahead of the hello: userspace puts them in order */
+			__s32 offset = p->features & F_HOLD ? hello_offset(p, f->hold_start_ms) : 0;
+			if (offset < 0 && offset > -HELLO_BYTES_MAX)
+				return 0;
+			kind = offset > 0 && offset < HELLO_BYTES_MAX ? HELLO_MORE : client_hello(skb);
+		}
 		if (kind == HELLO_NAME) {
 			f->flags = flags & ~FL_HELLO;
 			__u8 class = p->class, category = p->category;

@@ -160,7 +160,7 @@ struct flow {
 	__u8 mac_a[6], mac_b[6];
 	__u32 topo;
 	__u8 class, layer_class, pad[2];
-	__u32 hold_start_ms;
+	__u32 hold_start_ms;	/* FL_HOLD: when it began; FL_HELLO alone: the client's initial sequence number */
 };				/* 128 bytes */
 
 /* Memory of who opened a flow, longer than the cache: ARRAY[INIT_COUNT] of u64
