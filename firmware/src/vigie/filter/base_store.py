@@ -8,8 +8,9 @@ from the file.
 from __future__ import annotations
 
 import contextlib
-import mmap
+import hashlib
 import os
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,16 @@ from vigie.errors import BaseError, ImageError, ListError
 from vigie.filter import abi
 from vigie.filter.base import lists
 from vigie.filter.base.additions import Additions
-from vigie.filter.base.basefile import load_base, write_atomically
+from vigie.filter.base.basefile import load_base
 from vigie.filter.base.image import ImagePlan, plan_image
+from vigie.filter.base.imageformat import DIGEST_OFFSET
 from vigie.filter.base.lookup import Lookup, address_bytes
 from vigie.filter.base.model import Base
 from vigie.filter.base.names import name_keys, suffix_hashes
 from vigie.filter.datapath import DataPath, ImageLoad
 from vigie.filter.why import Question, Source
 
-FILE_MAX = 256 * 1024 * 1024
+COPY_BYTES = 256 * abi.PAGE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ class BaseStore:
 
     def install(self, prepared: Prepared) -> ImageLoad:
         """Puts a base into force. ImageError or BpfError leave the running one."""
+        self._lookup, self._gen = None, -1  # lets the old image go, unless it stays in force
         done = self._datapath.load_image(abi.KIND_BASE, prepared.plan)
         self.info = prepared.info
         return done
@@ -119,6 +122,12 @@ class BaseStore:
                 self._lookup = Lookup(image) if image is not None else None
             self._gen = mark
         return self._lookup
+
+    def keep_image(self, path: Path) -> None:
+        """Writes the image in force for the early loader. Raises BaseError."""
+        image = self._datapath.image_bytes()
+        if image is not None:
+            write_image(image, path)
 
     def sources(self, question: Question) -> tuple[Source, ...]:
         """Feeds that list what is asked about, from the file of the base in force; none when it cannot be read."""
@@ -168,27 +177,38 @@ def keep_file(source: Path, target: Path) -> None:
     """Copies an applied base to its place, in one step. Raises BaseError."""
     if source == target:
         return
+    temporary = target.with_name(target.name + ".new")
     try:
-        with source.open("rb") as stream:
-            data = stream.read(FILE_MAX + 1)
         target.parent.mkdir(parents=True, exist_ok=True)
+        with source.open("rb") as stream, temporary.open("wb") as out:
+            shutil.copyfileobj(stream, out, COPY_BYTES)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(target)
     except OSError as e:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise BaseError(f"{target}: the base is in force but cannot be kept ({e.strerror})") from e
-    write_atomically(target, data)
 
 
-def write_image(plan: ImagePlan, path: Path) -> None:
-    """Writes the image that the early loader maps at boot, with its digest, in one step. Raises BaseError."""
+def write_image(image: memoryview, path: Path) -> None:
+    """Copies the image in force to the file that the early loader maps at boot, with its digest, in one step.
+
+    `image` is the data path's own memory: nothing is held twice. Raises BaseError.
+    """
     temporary = path.with_name(path.name + ".new")
+    digest = hashlib.sha256()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w+b") as stream:
-            stream.truncate(plan.nbytes)
-            with mmap.mmap(stream.fileno(), plan.nbytes) as memory:
-                view = memoryview(memory)
-                plan.write(view, digest=True)
-                view.release()
-                memory.flush()
+        with temporary.open("wb") as stream:
+            stream.write(image[: abi.PAGE_BYTES])
+            for at in range(abi.PAGE_BYTES, len(image), COPY_BYTES):
+                part = image[at : at + COPY_BYTES]
+                digest.update(part)
+                stream.write(part)
+            stream.seek(DIGEST_OFFSET)
+            stream.write(digest.digest())
+            stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as e:

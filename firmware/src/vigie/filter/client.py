@@ -22,7 +22,7 @@ TIMEOUT_S = 30.0
 _EXIT_USAGE = 2
 
 
-def call(path: Path, op: str, **params: Any) -> dict[str, Any]:
+def call(path: Path, op: str, /, **params: Any) -> dict[str, Any]:
     """The answer to one request. Raises DaemonError, or UsageError when the request makes no sense to the daemon."""
     with _connect(path) as sock:
         sock.settimeout(TIMEOUT_S)
@@ -31,7 +31,7 @@ def call(path: Path, op: str, **params: Any) -> dict[str, Any]:
             return _answer(_line(stream, path), path)
 
 
-def stream(path: Path, op: str, **params: Any) -> Iterator[dict[str, Any]]:
+def stream(path: Path, op: str, /, **params: Any) -> Iterator[dict[str, Any]]:
     """The answers of a request that goes on (`watch`), until the daemon ends it."""
     with _connect(path) as sock:
         _send(sock, path, op, params)

@@ -169,17 +169,18 @@ class Daemon:
             engine.install_base(prepared)
             if faults:
                 engine.problems["base"] = faults[0]
-            self._keep_image(prepared)
+            del prepared
+            self._keep_image()
             return
         if engine.datapath.image_header() is None:
             engine.install_base(base_store.prepare_empty(additions))
         engine.problems["base"] = faults[0]
         log.error("no base file can be used: %s", "; ".join(faults))
 
-    def _keep_image(self, prepared: base_store.Prepared) -> None:
+    def _keep_image(self) -> None:
         """The image of the early loader follows the base in force."""
         try:
-            base_store.write_image(prepared.plan, self._config.image)
+            self._engine.base.keep_image(self._config.image)
         except BaseError as e:
             log.warning("%s", e)
 

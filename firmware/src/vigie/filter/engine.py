@@ -27,7 +27,7 @@ from vigie.filter.recorder import MacMoved, ProbeSeen, findings, is_onlink
 from vigie.filter.surroundings import Surroundings
 from vigie.filter.zones import Alert, AlertKind, GatewaySeen, HostSeen, Link, Observation, Zones, inbound_mode
 from vigie.host.clock import Clock
-from vigie.host.net import Net
+from vigie.host.net import PORT_FORWARDING, Net
 
 log = logging.getLogger("vigie.filter")
 
@@ -179,6 +179,8 @@ class Engine:
             settings.set_box_addresses([a.ip for a in seen.addresses][: abi.BOX_ADDR_MAX])
             settings.set_onlink(seen.onlink)
         self.seen = seen
+        if self.guard.blocked and seen.ports[BLOCKED_PORT].port_state == PORT_FORWARDING:
+            self._set_port_state(False)  # a link that went down and up forwards again
         waiting = not seen.gateways
         for address, mac in seen.gateways:
             behind = self._port_of(mac) if mac is not None else None
@@ -323,7 +325,9 @@ class Engine:
     def scan_uses(self) -> None:
         """Looks for published ports in use."""
         left = self.learning_left_s()
-        uses = learning.uses_in(self.datapath.flows, self.zones.wan_port, int(self.now))
+        uses: set[learning.Use] = set()
+        for part in self.datapath.cache.chunks():
+            uses |= learning.uses_in(part, self.zones.wan_port, int(self.now))
         state = self.learning.seen(uses, self.clock.wall_s(), left > 0 and self.config.inbound.mode == "learn")
         new = state.uses.keys() - self.learning.uses.keys()
         self.learning = state

@@ -30,6 +30,7 @@ from vigie.filter.flowcache import FlowCache, key_of_event
 from vigie.filter.hello import Decided, GiveUp, HelloAssembler, Waiting
 from vigie.filter.hold_frames import SYN, TCP, Segment, prohibited, reset_to_client, reset_to_server, segments
 from vigie.filter.hold_names import NameVerdict, judge, suffixes_of
+from vigie.filter.hold_protocol import READY
 from vigie.filter.libbpf import Map
 from vigie.filter.ring import RingReader
 
@@ -37,7 +38,6 @@ HEARTBEAT_S = 0.05
 BATCH = 64
 STALE_NS = 2_000_000_000  # left in the ring by a worker that was killed: the client has long sent it again
 MAPS = ("control", "flows", "images", "local_names", "held")
-READY = b"ready"  # first report: from here on frames may be held
 _PR_SET_PDEATHSIG = 1
 
 Token = tuple[Event, Segment]

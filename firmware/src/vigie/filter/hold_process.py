@@ -12,11 +12,10 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from vigie.filter.hold import READY
+from vigie.filter.hold_protocol import READY, REPORT_MAX
 
 log = logging.getLogger("vigie.filter")
 
-REPORT_MAX = 4096
 REPORTS_AT_ONCE = 256
 RESTART_S = (0.5, 1.0, 5.0, 30.0)
 STEADY_S = 60.0

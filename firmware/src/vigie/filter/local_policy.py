@@ -87,7 +87,8 @@ def canonical_target(text: str) -> str:
     except UnicodeError as e:
         raise UsageError(_("« {text} » n'est ni une adresse ni un nom").format(text=text)) from e
     name, _why = host_name(ascii_form.removeprefix(b"*."))
-    if name is None or "." not in name:
+    # A last label of digits is a mistyped address: no top-level name is (RFC 3696, 2).
+    if name is None or "." not in name or name.rpartition(".")[2].isdigit():
         raise UsageError(_("« {text} » n'est ni une adresse ni un nom complet").format(text=text))
     return name
 

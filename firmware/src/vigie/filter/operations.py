@@ -235,8 +235,9 @@ class Operations:
             engine = self._engine
             prepared = await asyncio.to_thread(base_store.prepare, path, self._additions)
             info = engine.install_base(prepared)
+            del prepared  # its columns are as large as the image
             await asyncio.to_thread(base_store.keep_file, path, engine.config.base)
-            await asyncio.to_thread(base_store.write_image, prepared.plan, engine.config.image)
+            await asyncio.to_thread(engine.base.keep_image, engine.config.image)
             return info.to_json()
 
     async def _base_show(self, _params: Params) -> dict[str, Any]:
