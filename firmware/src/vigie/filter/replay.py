@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from vigie.contract.codes import Category, EventKind, InboundMode, Reason, Verdict
+from vigie.contract.codes import EventKind, InboundMode, Reason, Verdict
 from vigie.errors import BpfError, DecodeError
 from vigie.filter import abi, events
 from vigie.filter.base.additions import Additions
@@ -35,7 +35,7 @@ from vigie.filter.flowcache import FlowCache, key_of_event
 from vigie.filter.hello import HOLD_NS
 from vigie.filter.hold import Holder, Names
 from vigie.filter.journal import Attempt, Journal
-from vigie.filter.orientation import LAN_PORT, WAN_PORT, Network, Orientation, orient
+from vigie.filter.orientation import WAN_PORT, Network, Orientation, orient
 from vigie.filter.replay_frames import fit
 from vigie.filter.replay_machine import FAST, FOREVER_NS, Machine
 from vigie.filter.replay_summary import Hit, Summary, address_sources, name_sources
@@ -300,9 +300,3 @@ def lan_option(text: str) -> Network | bytes:
     if text.count(":") == 5 and "/" not in text and "::" not in text:
         return abi.mac_bytes(text)
     return ipaddress.ip_network(text, strict=False)
-
-
-BENIGN_CATEGORIES: Final = frozenset((Category.DOH, Category.TEST))
-"""Categories that are blocked on purpose whatever the feeds say: canaries of encrypted DNS, the test indicator."""
-
-__all__ = ["BENIGN_CATEGORIES", "LAN_PORT", "WAN_PORT", "Replay", "lan_option"]
