@@ -117,7 +117,8 @@ def test_adblock() -> None:
 
 def test_maltrail() -> None:
     text = (
-        "# Copyright (c) Maltrail developers\n\nbad.example # note\n192.0.2.1:4444\n192.0.2.2\n/gate.php\nhost.example/x.php\n"
+        "# Copyright (c) Maltrail developers\n\nbad.example # note\n192.0.2.1:4444\n192.0.2.2\n/gate.php\n"
+        "host.example/x.php\n"
         "http://192.0.2.9\n\\b(abc|def)[0-9]+\\.example\nhttp://named.example\n"
     )
     entries, report = read(text)
@@ -162,6 +163,12 @@ def test_csv_score() -> None:
     assert v4(entries) == ["192.0.2.1"]
     assert report.tally.skipped["score below 5"] == 1
     assert report.tally.bad == 1
+
+
+def test_csv_odd_lines() -> None:
+    entries, report = read('ip\twhy\n192.0.2.1\tx\n\tempty\n192.0.2.3\t"y\n192.0.2.4\t"a\rb\n', max_bad=1.0)
+    assert v4(entries)[:2] == ["192.0.2.1", "192.0.2.3"]
+    assert report.tally.bad_notes[0].reason == "empty or missing column"
 
 
 @pytest.mark.parametrize("options", [{"column": "nowhere"}, {"column": 9}, {"score_column": "nowhere"}])

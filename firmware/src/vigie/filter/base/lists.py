@@ -231,7 +231,7 @@ def load_essential(path: Path) -> tuple[Essential, ...]:
 def provide(
     services: Sequence[Essential], names: Sequence[str], prefixes: Sequence[Network] = ()
 ) -> tuple[Essential, ...]:
-    """The services with the department's names and addresses, as enrolment gave them, in the entries that wait for them."""
+    """The services, with the department's names and addresses (from enrolment) in the entries that wait for them."""
     checked = []
     for text in names:
         found = name_of(text)

@@ -20,6 +20,7 @@ Index = npt.NDArray[np.int64]
 
 WIDEST: Final = len("255.255.255.255:65535")
 _CHUNK: Final = 1 << 15  # lines at a time: the working vectors stay in the cache
+_ZERO: Final = np.uint8(ord("0"))
 _DOT, _SLASH, _COLON = ord("."), ord("/"), ord(":")
 _PREFIX, _PORT = 4, 5  # fields 0..3 are octets
 
@@ -49,6 +50,8 @@ def parse(buffer: U8, starts: Index, lengths: Index) -> Parsed:
         np.zeros(n, np.bool_),
     )
     fits = np.flatnonzero((lengths >= 7) & (lengths <= WIDEST))  # 7: "0.0.0.0"
+    ends = buffer[starts[fits]], buffer[starts[fits] + lengths[fits] - 1]
+    fits = fits[(ends[0] - _ZERO < 10) & (ends[1] - _ZERO < 10)]  # leaves names out at once
     if len(fits) == 0:
         return out
     padded = np.concatenate([buffer, np.zeros(WIDEST, np.uint8)])
@@ -70,7 +73,7 @@ def _chunk(text: npt.NDArray[np.uint8], lengths: Index, rows: Index, out: Parsed
     for column in range(int(lengths.max())):
         inside = column < lengths
         byte = text[:, column]
-        digit = byte - np.uint8(48)  # wraps: anything that is not a digit is above 9
+        digit = byte - _ZERO  # wraps: anything that is not a digit is above 9
         is_digit = inside & (digit < 10)
         value = np.where(is_digit, value * np.uint32(10) + digit, value)
         digits += is_digit

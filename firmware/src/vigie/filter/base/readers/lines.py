@@ -20,12 +20,12 @@ def decoded(data: bytes) -> list[str]:
     return lines
 
 
-def content(lines: list[str], sink: Sink, comments: str) -> Iterator[tuple[int, str]]:
+def content(lines: list[str], sink: Sink, comments: str, strip: str | None = None) -> Iterator[tuple[int, str]]:
     """(number from 1, stripped text) of the lines that say something; counts the others.
-    A line that starts with one of the characters `comments` is a comment."""
+    A line that starts with one of the characters `comments` is a comment. strip: what is cut off both ends."""
     sink.tally.lines += len(lines)
     for number, line in enumerate(lines, 1):
-        text = line.strip()
+        text = line.strip(strip)
         if not text or text[0] in comments:
             sink.tally.blank += 1
         elif len(text) > MAX_LINE:

@@ -15,7 +15,7 @@ from vigie.filter.base.readers.options import Options
 from vigie.filter.base.readers.sink import Sink, unusable
 from vigie.filter.base.readers.tokens import Indicator, classify
 
-_COMMENT = re.compile(r"\s*(?:[#;]|\s//).*", re.DOTALL)
+_SLASHES = re.compile(r"(?:^|\s)//.*", re.DOTALL)
 _REGEX: Final = frozenset("\\^$()[]|*+?")
 
 
@@ -49,8 +49,12 @@ def _read(data: bytes, sink: Sink, *, trails: bool) -> None:
     blank = 0
     for index in left.tolist():
         line = lines[index]
-        if "#" in line or ";" in line or "//" in line:
-            line = _COMMENT.sub("", " " + line)
+        if "#" in line:
+            line = line.partition("#")[0]
+        if ";" in line:
+            line = line.partition(";")[0]
+        if "//" in line:
+            line = _SLASHES.sub("", line)
         line = line.strip()
         if not line or line[0] == "!":
             blank += 1

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final
 
 from vigie.errors import VigieError
-from vigie.filter.base.readers.lines import content, decoded
+from vigie.filter.base.readers.lines import MAX_LINE, content, decoded
 from vigie.filter.base.readers.options import Options
 from vigie.filter.base.readers.plain import trail
 from vigie.filter.base.readers.sink import Sink
@@ -41,6 +42,7 @@ TITLES: Final = (
 DELIMITERS: Final = ",;\t|"
 _SCORE = re.compile(r"[0-9]{1,9}")
 _SAMPLE: Final = 200
+_BLANK: Final = " \r"  # a tab at either end is an empty cell
 
 
 class ColumnError(VigieError):
@@ -84,26 +86,31 @@ def _guess(rows: list[list[str]], titles: list[str] | None) -> int:
 
 def read_csv(data: bytes, options: Options, sink: Sink) -> None:
     """CSV, TSV and the like. The first row is titles when no cell of it is an indicator."""
-    kept = list(content(decoded(data), sink, "#"))
-    texts = [text for _, text in kept]
-    mark = delimiter(texts[:_SAMPLE]) or ","
-    rows: list[tuple[int, str, list[str]]] = []
-    for (number, text), cells in zip(kept, _cells(texts, mark), strict=True):
-        rows.append((number, text, cells))
-    if not rows:
+    lines = decoded(data)
+    texts = (line.strip(_BLANK) for line in lines)
+    sample = list(islice((text for text in texts if text and text[0] != "#" and len(text) <= MAX_LINE), _SAMPLE + 1))
+    if not sample:
+        for _ in content(lines, sink, "#", _BLANK):
+            pass  # nothing but comments, or lines far too long: counted
         return
+    mark = delimiter(sample) or ","
+    rows = [_cells(text, mark) for text in sample]
     titles = None
-    if not any(_usable(cell) for cell in rows[0][2]):
-        titles = [cell.strip().lower() for cell in rows[0][2]]
-        rows = rows[1:]
-        sink.tally.blank += 1
-    sample = [cells for _, _, cells in rows[:_SAMPLE]]
-    width = max((len(cells) for cells in sample), default=len(titles or ()))
-    column = _guess(sample, titles) if options.column is None else _index(options.column, titles, width)
+    if not any(_usable(cell) for cell in rows[0]):
+        titles = [cell.strip().lower() for cell in rows.pop(0)]
+    width = max((len(cells) for cells in rows), default=len(titles or ()))
+    column = _guess(rows, titles) if options.column is None else _index(options.column, titles, width)
     score = None if options.score_column is None else _index(options.score_column, titles, width)
+    needed = max(column, score or 0) + 1
     tokens: list[str] = []
     numbers: list[int] = []
-    for number, text, cells in rows:
+    first = True
+    for number, text in content(lines, sink, "#", _BLANK):
+        if first and titles is not None:
+            first = False
+            sink.tally.blank += 1
+            continue
+        cells = _cells(text, mark) if '"' in text else text.split(mark, needed)
         token = cells[column].strip() if column < len(cells) else ""
         if not token:
             sink.bad(number, text, "empty or missing column")
@@ -113,12 +120,14 @@ def read_csv(data: bytes, options: Options, sink: Sink) -> None:
     sink.tokens(tokens, numbers)
 
 
-def _cells(texts: list[str], mark: str) -> list[list[str]]:
-    """Cells of each line. A quoted cell does not run over several lines: feeds never do that, a stray quote does."""
-    quoted = any('"' in text for text in texts)
-    if not quoted:
-        return [text.split(mark) for text in texts]
-    return [next(csv.reader([text], delimiter=mark), []) if '"' in text else text.split(mark) for text in texts]
+def _cells(text: str, mark: str) -> list[str]:
+    """Cells of one line. A quoted cell does not run over several lines: feeds never do that, a stray quote does."""
+    if '"' not in text:
+        return text.split(mark)
+    try:
+        return next(csv.reader([text], delimiter=mark), [])
+    except csv.Error:  # a carriage return inside the line
+        return []
 
 
 def _scored(cell: str, number: int, text: str, options: Options, sink: Sink) -> bool:
