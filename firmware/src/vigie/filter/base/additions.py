@@ -17,7 +17,7 @@ from vigie.contract.codes import Action, Category
 
 from .columns import I64, U8, U32, U64
 from .model import CLASS_FORCE, CLASS_NEVER, MAX_RANK, NOT_LISTED, ClassEntry
-from .names import name_hash, suffix_hashes
+from .names import PackedNames, hash_names, hash_suffixes, pack
 
 TEST_CLASS: Final = ClassEntry(flags=CLASS_FORCE, action=Action.BLOCK, category=Category.TEST)
 DOH_CLASS: Final = ClassEntry(flags=CLASS_FORCE, action=Action.BLOCK, category=Category.DOH)
@@ -156,19 +156,21 @@ def names(
     """Names part. An essential name below a listed one keeps that one's class: the rank must not undo a block."""
     wanted: dict[str, tuple[ClassEntry, int]] = {}
     for name in additions.never_names:
-        wanted[_canonical(name)] = (NEVER_CLASS, 0)
+        wanted[canonical(name)] = (NEVER_CLASS, 0)
     if additions.builtins:
         for name, cls in ((TEST_NAME, TEST_CLASS), *((canary, DOH_CLASS) for canary in DOH_CANARIES)):
             wanted.setdefault(name, (cls, 0))
     for raw, rank in additions.essential_names.items():
-        name = _canonical(raw)
+        name = canonical(raw)
         cls, before = wanted.get(name, (NOT_LISTED, 0))
         wanted[name] = (cls, min(rank, before or rank))
-    rows = []
-    for name, (cls, rank) in wanted.items():
-        if cls == NOT_LISTED:
-            cls = _inherited(name, key, seed, base_hash, base_cls, classes)
-        rows.append((name_hash(name, key, seed), cls, rank))
+    packed = pack(list(wanted))
+    hashes = hash_names(packed, key, seed)
+    inherited = _inherited(packed, hashes, key, seed, base_hash, base_cls)
+    rows = [
+        (h, classes[number] if cls == NOT_LISTED else cls, rank)
+        for h, number, (cls, rank) in zip(hashes.tolist(), inherited.tolist(), wanted.values(), strict=True)
+    ]
     rows.sort(key=lambda row: row[0])
     return AddedNames(
         Patch(tuple(r[1] for r in rows), tuple(r[2] for r in rows)),
@@ -176,16 +178,22 @@ def names(
     )
 
 
-def _canonical(name: str) -> str:
+def canonical(name: str) -> str:
+    """A name as it is hashed."""
     return name.strip().strip(".").lower()
 
 
-def _inherited(name: str, key: int, seed: int, hashes: U64, cls: U8, classes: list[ClassEntry]) -> ClassEntry:
-    found = NOT_LISTED
-    for _, h in suffix_hashes(name, key, seed):
-        at = int(np.searchsorted(hashes, np.uint64(h)))
-        if at < len(hashes) and int(hashes[at]) == h:
-            found = classes[int(cls[at])]
+def _inherited(names: PackedNames, hashes: U64, key: int, seed: int, base_hash: U64, base_cls: U8) -> U8:
+    """Base class number of each name or of its nearest listed parent, 0 when there is none."""
+    found = np.zeros(len(names), np.uint8)
+    if not len(base_hash):
+        return found
+    rows, suffixes = hash_suffixes(names, key, seed)
+    # From the shortest suffix to the name itself: the nearest is assigned last.
+    rows, chain = np.concatenate((rows, np.arange(len(names)))), np.concatenate((suffixes, hashes))
+    at = np.minimum(np.searchsorted(base_hash, chain), len(base_hash) - 1)
+    listed = base_hash[at] == chain
+    found[rows[listed]] = base_cls[at[listed]]
     return found
 
 

@@ -21,11 +21,13 @@ from .image import CLASS_LIMIT, Columns, ImagePlan, base_columns, plan_columns, 
 from .imageformat import KIND_BASE
 from .lookup import Lookup
 from .model import NOT_LISTED, Base, ClassEntry, zeros8, zeros32, zeros64
-from .names import hash_names, pack, suffix_hashes
+from .names import hash_names, hash_suffixes, pack
 from .splice import (
+    Column,
     Combine,
     Patched4,
     Patched6,
+    Splice,
     distinct,
     paint,
     patch4,
@@ -268,15 +270,32 @@ def patch_image(image: bytes | bytearray | memoryview, delta: Delta, additions: 
         now.hash_name, now.class_name,
     )  # fmt: skip
     plan = ImagePlan(KIND_BASE, table.classes, header.name_key, header.name_seed, delta.to_serial)
-    plan_columns(
-        plan, old,
-        patch4(old.start4, old.last4, old.class4, start4, last4, _replace(class4)),
-        patch6(old.start6, old.last6, old.class6, start6, last6, _replace(class6)),
-        patch_names(old.hash, old.name_class, hashes, _replace(name_class)),
-    )  # fmt: skip
+    v4 = patch4(old.start4, old.last4, old.class4, start4, last4, _replace(class4))
+    v6 = patch6(old.start6, old.last6, old.class6, start6, last6, _replace(class6))
+    names = patch_names(old.hash, old.name_class, hashes, _replace(name_class))
+    plan_columns(plan, old, v4, v6, names)
+    _keep_index(plan, "index4", plan.shift4 == header.shift4, now.index4, v4.splice, old.start4, v4.start, plan.shift4)
+    _keep_index(
+        plan,
+        "index_name",
+        plan.shift_name == header.shift_name,
+        now.index_name,
+        names.splice,
+        old.hash,
+        names.hash,
+        plan.shift_name,
+    )
     plan.array("ports4", delta.ports4)
     plan.array("ports6", delta.ports6)
     return plan
+
+
+def _keep_index(
+    plan: ImagePlan, name: str, same_shift: bool, index: U32, splice: Splice, old: Column, new: Column, shift: int
+) -> None:
+    """Derive an index from the one in force: a million keys need not be looked at again for a thousand changes."""
+    if same_shift and len(index):
+        plan.known_indexes[name] = lambda out: splice.index(index, old, new, shift, out)
 
 
 def _used(classes: Sequence[ClassEntry]) -> list[ClassEntry]:
@@ -325,8 +344,14 @@ def applied6(
 def _check_inherited(delta: Delta, additions: Additions) -> None:
     """An essential name takes the class of its nearest listed parent: when the delta touches one, it is not known
     here what the new class must be."""
-    for name in additions.essential_names:
-        chain = np.array([h for _, h in suffix_hashes(name, delta.name_key, delta.name_seed)], np.uint64)
-        at = np.minimum(np.searchsorted(delta.hash, chain), max(len(delta.hash) - 1, 0))
-        if len(delta.hash) and (delta.hash[at] == chain).any():
-            raise DeltaError(f"the delta touches {name}, an essential name, or a name above it: load the whole base")
+    if not len(delta.hash) or not additions.essential_names:
+        return
+    texts = list(additions.essential_names)
+    packed = pack([box.canonical(text) for text in texts])
+    rows, suffixes = hash_suffixes(packed, delta.name_key, delta.name_seed)
+    chain = np.concatenate((suffixes, hash_names(packed, delta.name_key, delta.name_seed)))
+    at = np.minimum(np.searchsorted(delta.hash, chain), len(delta.hash) - 1)
+    touched = np.flatnonzero(delta.hash[at] == chain)
+    if len(touched):
+        name = texts[int(np.concatenate((rows, np.arange(len(texts))))[touched[0]])]
+        raise DeltaError(f"the delta touches {name}, an essential name, or a name above it: load the whole base")

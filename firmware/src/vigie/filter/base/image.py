@@ -52,6 +52,7 @@ _BUCKET_BITS: Final = 2
 _MAX_BITS: Final = 22
 #: IPv6 addresses crowd in few of the top bits (2000::/3, a few hundred /16): more, smaller buckets.
 _EXTRA_BITS6: Final = 3
+_INDEX_RUN: Final = 1 << 15
 #: One class of the 256 stays free: deltas need a number that means "no class".
 CLASS_LIMIT: Final = 255
 
@@ -70,6 +71,8 @@ class ImagePlan:
     shift_name: int = 63
     sections: dict[str, tuple[int, Writer]] = field(default_factory=dict)
     indexes: dict[str, tuple[str, int]] = field(default_factory=dict)
+    #: Indexes that are known in a faster way than from their section.
+    known_indexes: dict[str, Writer] = field(default_factory=dict)
 
     def add(self, name: str, count: int, writer: Writer) -> None:
         """Announce a section; an empty one takes no page."""
@@ -139,7 +142,10 @@ class ImagePlan:
         for name, (_, writer) in self.sections.items():
             writer(_elements(view, header, name))
         for name, (keys, _) in self.indexes.items():
-            write_index(_elements(view, header, keys), shifts[name], _elements(view, header, name))
+            if name in self.known_indexes:
+                self.known_indexes[name](_elements(view, header, name))
+            else:
+                write_index(_elements(view, header, keys), shifts[name], _elements(view, header, name))
         if digest:
             view[DIGEST_OFFSET : DIGEST_OFFSET + 32] = image_digest(view, header.pages)
 
@@ -159,10 +165,18 @@ def bucket_bits(count: int, extra: int = 0) -> int:
 
 
 def write_index(keys: Array, shift: int, out: U32) -> None:
-    """out[b] = how many keys have a bucket below b; keys are sorted, `out` has one element more than buckets."""
-    out[0] = 0
-    counts = np.bincount((keys >> keys.dtype.type(shift)).astype(np.intp), minlength=len(out) - 1)
-    np.cumsum(counts, out=out[1:])
+    """out[b] = how many keys have a bucket below b; keys are sorted, `out` has one element more than buckets.
+
+    In runs that fit the cache: sorted keys of a run fall into neighbouring buckets.
+    """
+    out[:] = 0
+    for at in range(0, len(keys), _INDEX_RUN):
+        bucket = (keys[at : at + _INDEX_RUN] >> keys.dtype.type(shift)).astype(np.intp)
+        first = int(bucket[0])
+        bucket -= first
+        counts = np.bincount(bucket).astype(np.uint32)
+        out[first + 1 : first + 1 + len(counts)] += counts
+    np.cumsum(out, out=out)
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,7 @@ class Lookup(_Ranges):
         self.last6_lo: U64 = section_view(image, header, "last6_lo")
         self.class6: U8 = section_view(image, header, "class6")
         self.ports6: U64 = section_view(image, header, "ports6")
+        self.index_name: U32 = section_view(image, header, "index_name")
         self.hash_name: U64 = section_view(image, header, "hash_name")
         self.class_name: U8 = section_view(image, header, "class_name")
 

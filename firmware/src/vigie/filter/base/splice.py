@@ -44,8 +44,9 @@ class Splice:
         ):
             out[at : at + a - done] = old[done:a]
             at += a - done
-            out[at : at + q - p] = new[p:q]
-            at += q - p
+            if q > p:
+                out[at : at + q - p] = new[p:q]
+                at += q - p
             done = b
         out[at : at + self.old_count - done] = old[done:]
 
@@ -54,6 +55,15 @@ class Splice:
         out = np.empty(self.count, old.dtype)
         self.copy(old, new, out)
         return out
+
+    def index(self, old_index: U32, old: Column, new: Column, shift: int, out: U32) -> None:
+        """Bucket index of the result, from the one of the old column; the shift is the same."""
+        buckets = len(old_index) - 1
+        change = np.bincount((new >> new.dtype.type(shift)).astype(np.intp), minlength=buckets)
+        change -= np.bincount((old[self.cut_rows()] >> old.dtype.type(shift)).astype(np.intp), minlength=buckets)
+        np.cumsum(change, out=change)
+        out[0] = 0
+        np.add(old_index[1:], change, out=out[1:], casting="unsafe")
 
     def cut_rows(self) -> I64:
         """Indexes of the old rows that go."""
