@@ -180,7 +180,7 @@ def client_hello(
 
     `before` unknown extensions precede the server name, `pad` bytes of padding follow it.
     """
-    extensions = b"".join(_extension(0x3A3A + 0x1010 * i, b"\0" * i) for i in range(before))
+    extensions = b"".join(_extension(0x3A3A + i, b"\0" * i) for i in range(before))
     if name is not None:
         raw = name.encode("latin-1")
         entry = bytes([name_type]) + struct.pack("!H", len(raw)) + raw
