@@ -108,6 +108,19 @@ def test_a_toxic_name_over_two_segments_is_refused_at_both_ends(port: int) -> No
     )
 
 
+def test_a_refusal_is_written_again_in_case_the_kernel_wrote_over_it() -> None:
+    wire = Wire()
+    holder = Holder(wire, names(TOXIC), 300 * MS)
+    event = held(client_hello("www.toxic.example"), 1000, 5 * MS)
+    holder.take(event, 6 * MS)
+    decided = ("decide", key_of_event(event), Verdict.REFUSE, Reason.TOXIC_SNI)
+    assert wire.log.count(decided) == 1 and holder.next_deadline_ns == 8 * MS
+    holder.expire(8 * MS)
+    assert wire.log.count(decided) == 2 and holder.next_deadline_ns == 56 * MS
+    holder.expire(60 * MS)
+    assert wire.log.count(decided) == 3 and holder.next_deadline_ns is None
+
+
 def test_a_late_segment_of_a_refused_connection_is_refused_too() -> None:
     wire = Wire()
     holder = Holder(wire, names(TOXIC), 300 * MS)

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -115,7 +116,7 @@ def test_rows_are_bounded_least_severe_and_oldest_first(make: Callable[..., Jour
     for i in range(400):
         journal.add(attempt(T0 + 60 * i, f"scan{i}", Reason.INBOUND, direction=2))
     assert journal.flush()
-    with sqlite3.connect(journal.path) as db:
+    with closing(sqlite3.connect(journal.path)) as db:
         left = dict(db.execute("SELECT reason, count(*) FROM attempts GROUP BY reason").fetchall())
     assert left == {Reason.TOXIC_DNS: 900, Reason.INBOUND: 50}
     assert [(x.why, x.entries, x.packets) for x in query.losses(journal.path)] == [("rows", 350, 350)]
@@ -272,9 +273,8 @@ def test_an_unusable_file_is_set_aside(make: Callable[..., Journal], damage: str
     assert journal.flush()
     journal.close()
     if damage == "newer":
-        with sqlite3.connect(journal.path) as db:
+        with closing(sqlite3.connect(journal.path)) as db:
             db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
-        db.close()
     else:
         data = bytearray(journal.path.read_bytes())
         start = 0 if damage == "garbage" else 5 * 4096

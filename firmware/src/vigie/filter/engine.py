@@ -6,6 +6,7 @@ Everything here runs in the thread that owns the data path. `daemon.py` feeds it
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import logging
 import secrets
 from collections.abc import Callable, Iterable
@@ -25,7 +26,7 @@ from vigie.filter.local_policy import LocalPolicy, write_atomic
 from vigie.filter.loop import BLOCKED_PORT, Change, LoopGuard
 from vigie.filter.recorder import MacMoved, ProbeSeen, findings, is_onlink
 from vigie.filter.surroundings import Surroundings
-from vigie.filter.zones import Alert, AlertKind, GatewaySeen, HostSeen, Link, Observation, Zones, inbound_mode
+from vigie.filter.zones import Address, Alert, AlertKind, GatewaySeen, HostSeen, Link, Observation, Zones, inbound_mode
 from vigie.host.clock import Clock
 from vigie.host.net import PORT_FORWARDING, Net
 
@@ -82,6 +83,7 @@ class Engine:
         settings, config = self.datapath.settings, self.config
         self.policy = self._load(local_policy.load, self.policy_file, LocalPolicy())
         self.learning = self._load(_load_learning, self.learning_file, learning.EMPTY)
+        self._inherit_roles()
         with self.datapath.batch():
             settings.set_rates(config.rates.refuse_out, config.rates.refuse_in)
             settings.set_event_rates({EventKind[k.upper()]: rate for k, rate in config.rates.events.items()})
@@ -92,7 +94,6 @@ class Engine:
             self.install_essential_ports()
             self.apply_policy()
             self.apply_learning()
-        self._inherit_roles()
         if config.inbound.grace_s and not self.zones.known:
             settings.set_grace(int(self.now) + config.inbound.grace_s)
 
@@ -103,9 +104,12 @@ class Engine:
             self.zones.wan_port = int(control["wan_port"])
             # Cables may have been swapped while nobody looked.
             self.zones.went_down = True
+            addresses = tuple(_address(raw) for raw in control["gateway"][: int(control["gateway_count"])])
             for raw in control["gw_mac"]:
                 if any(raw):
-                    self.zones.gateways[raw[:6].tobytes()] = ()
+                    # Which address is whose is learnt again; until then the first MAC holds them all.
+                    self.zones.gateways[raw[:6].tobytes()] = addresses
+                    addresses = ()
 
     def install_essential_ports(self) -> None:
         """Services kept in isolation by their port."""
@@ -370,6 +374,10 @@ def _load_learning(path: Path) -> learning.Learning:
         return learning.EMPTY
     except OSError as e:
         raise learning.LearningFileError(path, None, f"cannot be read ({e.strerror})") from e
+
+
+def _address(raw: Any) -> Address:
+    return ipaddress.ip_address(abi.address_text(raw.tobytes()))
 
 
 def _network(address: bytes, bits: int) -> str:

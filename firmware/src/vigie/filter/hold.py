@@ -37,6 +37,9 @@ from vigie.filter.ring import RingReader
 HEARTBEAT_S = 0.05
 BATCH = 64
 STALE_NS = 2_000_000_000  # left in the ring by a worker that was killed: the client has long sent it again
+# A program run that read the entry before the verdict was written may write over it: looked at again, twice.
+CONFIRM_NS = (2_000_000, 50_000_000)
+CONFIRM_MAX = 4096
 MAPS = ("control", "flows", "images", "local_names", "held")
 _PR_SET_PDEATHSIG = 1
 
@@ -66,11 +69,14 @@ class Holder:
         self._wire = wire
         self._name_verdict = name_verdict
         self._assembler: HelloAssembler[Token] = HelloAssembler(hold_ns=hold_ns)
+        self._confirm: list[tuple[int, bytes, Verdict, Reason]] = []
 
     @property
     def next_deadline_ns(self) -> int | None:
         """When `expire` has something to do."""
-        return self._assembler.next_deadline_ns
+        dues = [due for due, *_rest in self._confirm]
+        held = self._assembler.next_deadline_ns
+        return min(dues, default=held) if held is None else min([held, *dues])
 
     def take(self, event: Event, now_ns: int) -> None:
         """One record of the held ring."""
@@ -80,14 +86,19 @@ class Holder:
             # The kernel's time of the frame, so that both sides count the same 300 ms.
             for outcome in self._assembler.feed(event.ns, segment.frame, (event, segment)):
                 if not isinstance(outcome, Waiting):
-                    self._end(outcome)
+                    self._end(outcome, now_ns)
 
     def expire(self, now_ns: int) -> None:
-        """Lets through what waited for the whole hold time."""
+        """Lets through what waited for the whole hold time; sees to it that refusals stay written."""
+        if self._confirm:
+            for due, key, verdict, reason in self._confirm:
+                if due <= now_ns:
+                    self._wire.decide(key, verdict, reason)
+            self._confirm = [c for c in self._confirm if c[0] > now_ns]
         for outcome in self._assembler.expire(now_ns):
-            self._end(outcome)
+            self._end(outcome, now_ns)
 
-    def _end(self, outcome: Decided[Token] | GiveUp[Token]) -> None:
+    def _end(self, outcome: Decided[Token] | GiveUp[Token], now_ns: int) -> None:
         if not outcome.frames:
             return
         event = outcome.frames[0][0]
@@ -102,6 +113,8 @@ class Holder:
             self._pass(key, outcome.frames)
         else:
             self._wire.decide(key, *refusal)
+            if len(self._confirm) < CONFIRM_MAX:
+                self._confirm += [(now_ns + after, key, *refusal) for after in CONFIRM_NS]
             self._refuse(outcome.frames)
         self._wire.report(report._replace(kind=EventKind.NAME))
         if refusal is not None:
