@@ -55,7 +55,7 @@ def read_ranges(path: Path, *, ipv6: bool, country: bool) -> GeoRanges:
             bounds += socket.inet_pton(family, row[1]).rjust(16, b"\0")
             values.append(country_value(row[2]) if country else int(row[2]))
     except (ValueError, IndexError, OSError, EOFError, lzma.LZMAError, csv.Error) as error:
-        raise BaseError(f"{path}:{line + 1}: not `start,end,{'CC' if country else 'ASN'}`: {error}") from error
+        raise BaseError(f"{path}:{max(line, 1)}: not `start,end,{'CC' if country else 'ASN'}`: {error}") from error
     words = np.frombuffer(bytes(bounds), ">u8").astype(np.uint64).reshape(-1, 4)
     value = np.array(values, np.uint64)
     ordered = (words[:, 2] > words[:, 0]) | ((words[:, 2] == words[:, 0]) & (words[:, 3] >= words[:, 1]))
