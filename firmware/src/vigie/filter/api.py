@@ -61,6 +61,7 @@ class Api:
         """Closes the socket and every conversation."""
         if self._server is not None:
             self._server.close()
+        await asyncio.sleep(0.01)  # conversations just accepted begin, and can then be ended in order
         for task in list(self._clients):
             task.cancel()
         if self._clients:
@@ -230,4 +231,6 @@ async def _answers(path: Path) -> bool:
     except OSError:
         return False
     writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
     return True
