@@ -244,17 +244,18 @@ def _apply(args: argparse.Namespace) -> int:
     # Verified whole before anybody is disturbed, also the parts that the kernel does not need.
     base = load_base(args.base)
     if args.image is not None:
-        from vigie.filter.base.image import plan_image
-        from vigie.filter.base_store import box_lists, write_image
+        from vigie.filter.base.basefile import write_atomically
+        from vigie.filter.base.image import build_image
+        from vigie.filter.base_store import box_lists
 
         additions, wrong = box_lists()
         if wrong:
             raise UsageError(wrong)
-        plan = plan_image(base, additions)
-        write_image(plan, args.image)
-        data = {"image": str(args.image), "serial": base.serial, "bytes": plan.nbytes}
+        image = build_image(base, additions)
+        write_atomically(args.image, image)
+        data = {"image": str(args.image), "serial": base.serial, "bytes": image.nbytes}
         text = _("{path} : image de la base {serial}, {size} Ko").format(
-            path=args.image, serial=base.serial, size=_number(-(-plan.nbytes // 1024))
+            path=args.image, serial=base.serial, size=_number(-(-image.nbytes // 1024))
         )
         output.emit(args, data, text)
         return 0
