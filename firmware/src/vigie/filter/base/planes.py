@@ -20,7 +20,7 @@ else:
 Column = npt.NDArray[np.unsignedinteger[Any]]
 #: Largest window that the decompressor grants: 16 MB, whatever a frame asks for.
 WINDOW_LOG: Final = 24
-LEVEL: Final = 12
+LEVEL: Final = 10
 
 
 def compress(data: bytes) -> bytes:
