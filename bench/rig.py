@@ -11,7 +11,6 @@ of the far end of `wan0`, so that the cost measured is the box's. Offloads stay 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import struct
 import subprocess
@@ -93,7 +92,9 @@ class Rig:
         self.generator.maps["plan"].update(0, fields + start.to_bytes(8, "little") + template)
         program = self.generator.programs["generate"]
         begin = time.perf_counter()
-        program.test_run(frame, xdp_context(len(frame), self.lan_ifindex), repeat=count, live_frames=True, batch=LIVE_BATCH)
+        program.test_run(
+            frame, xdp_context(len(frame), self.lan_ifindex), repeat=count, live_frames=True, batch=LIVE_BATCH
+        )
         return time.perf_counter() - begin
 
     def set_list(self, values: np.ndarray) -> int:
@@ -121,7 +122,19 @@ def build_generator() -> Path:
     if clang is None:
         raise RuntimeError("no clang: run `make setup`")
     include = f"/usr/include/{os.uname().machine}-linux-gnu"
-    argv = [clang, "-g", "-O2", "-target", "bpf", "-mcpu=v3", f"-I{include}", "-c", str(GENERATOR_SOURCE), "-o", str(GENERATOR)]
+    argv = [
+        clang,
+        "-g",
+        "-O2",
+        "-target",
+        "bpf",
+        "-mcpu=v3",
+        f"-I{include}",
+        "-c",
+        str(GENERATOR_SOURCE),
+        "-o",
+        str(GENERATOR),
+    ]
     subprocess.run(argv, check=True)
     return GENERATOR
 
@@ -193,8 +206,3 @@ def sink(bench: Rig, on: bool) -> None:
     program = bench.generator.programs["sink" if on else "empty"]
     with bench.wan.entered():
         Tc().attach(Hook(bench.wan.ifindex("eth0"), ingress=True), program.fd, program.name)
-
-
-def libc() -> ctypes.CDLL:
-    """The C library, with errno."""
-    return ctypes.CDLL(None, use_errno=True)
