@@ -29,7 +29,8 @@ from tests.support.policies import FOREVER, PK_COUNTRY, Policy, intervals, mac, 
 from vigie.contract.codes import Action, Category, Direction, Reason, Verdict
 from vigie.filter import abi
 from vigie.filter.base.additions import Additions
-from vigie.filter.base.image import ImagePlan, bucket_bits, plan_image
+from vigie.filter.base.geo import GeoRanges, plan_geo
+from vigie.filter.base.image import ImagePlan, plan_image
 from vigie.filter.base.model import NOT_LISTED, Base, ClassEntry, Intervals4, Intervals6, Names, Ports6
 from vigie.filter.base.names import name_hash, name_keys
 from vigie.filter.datapath import DataPath
@@ -336,18 +337,12 @@ def features(policy: Policy) -> int:
 def geo_image(policy: Policy) -> ImagePlan:
     """The geo image of a policy."""
     numbers = {prefix: asn | _country(country) << 32 for prefix, (asn, country) in policy.geo.items()}
-    four, six = intervals(numbers, 4), intervals(numbers, 6)
-    plan = ImagePlan(abi.KIND_GEO, [NOT_LISTED], *name_keys(), serial=1)
-    start, last, _ = _columns(four, np.uint32)
-    plan.array("start4", start)
-    plan.array("last4", last)
-    plan.array("value4", np.array([v for _, _, v in four], np.uint64))
-    plan.shift4 = plan.index("index4", "start4", bucket_bits(len(four)))
-    for name, column in zip(("start6_hi", "start6_lo", "last6_hi", "last6_lo"), _columns6(six), strict=False):
-        plan.array(name, column)
-    plan.array("value6", np.array([v for _, _, v in six], np.uint64))
-    plan.shift6 = plan.index("index6", "start6_hi", bucket_bits(len(six)))
-    return plan
+    return plan_geo([_ranges(intervals(numbers, 4))], [_ranges(intervals(numbers, 6))], serial=1)
+
+
+def _ranges(found: list[tuple[int, int, int]]) -> GeoRanges:
+    first_hi, first_lo, last_hi, last_lo, _ = _columns6(found)
+    return GeoRanges((first_hi, first_lo), (last_hi, last_lo), np.array([v for _, _, v in found], np.uint64))
 
 
 def _columns(found: list[tuple[int, int, int]], kind: type[np.unsignedinteger[Any]]) -> tuple[Any, Any, Any]:
