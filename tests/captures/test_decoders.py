@@ -19,7 +19,7 @@ from vigie.filter.decode.frames import TCP, UDP, Frame
 from vigie.filter.hello import HOLD_NS, Decided, HelloAssembler, Waiting
 from vigie.filter.orientation import orient
 
-PACKETS = 5_000
+PACKETS = 3_000
 UDP_DECODERS = {
     53: dns.decode,
     5353: dns.decode,

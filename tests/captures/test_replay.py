@@ -134,3 +134,32 @@ def test_every_capture_is_replayed(replay: Replay, captures: list[Path]) -> None
         assert summary.by_verdict[Verdict.HOLD] == 0, path.name
         json.dumps(summary.to_json())
     assert frames
+
+
+@pytest.mark.parametrize("order", [(1, 0), (2, 0, 1), (2, 1, 0), (0, 2, 1)])
+def test_a_hello_out_of_order_is_read_all_the_same(replay: Replay, tmp_path: Path, order: tuple[int, ...]) -> None:
+    first, second = samples.hello(TEST_NAME)
+    pieces = [first, second] if len(order) == 2 else [first[:500], first[500:], second]
+    frames = samples.connection(
+        samples.SERVER4, 443, pieces, sport=50_100 + sum(10**i * n for i, n in enumerate(order))
+    )
+    data = frames[3:-1]
+    (tmp_path / "f.pcap").write_bytes(samples.pcap([*frames[:3], *(data[i] for i in order), frames[-1]]))
+    summary = replay.run(tmp_path / "f.pcap")
+    (hit,) = summary.hits.values()
+    assert (hit.reason, hit.indicator) == (Reason.TOXIC_SNI, TEST_NAME)
+    assert summary.held == len(order)
+    assert summary.by_verdict[Verdict.REFUSE] >= len(order)
+
+
+def test_journal_keeps_one_row_per_device_indicator_and_minute(replay: Replay, tmp_path: Path) -> None:
+    """An hour of one question a minute, asked thrice each time."""
+    frames = [samples.question(TEST_NAME, n % 9, "198.51.100.53") for n in range(180)]
+    raw = bytearray(samples.pcap(frames))
+    size = 16 + len(frames[0])
+    for number in range(180):
+        at = 24 + number * size
+        raw[at : at + 8] = (1_700_000_000 // 60 * 60 + number // 3 * 60).to_bytes(4, "little") + bytes(4)
+    (tmp_path / "f.pcap").write_bytes(bytes(raw))
+    (hit,) = replay.run(tmp_path / "f.pcap").hits.values()
+    assert (hit.packets, hit.minutes) == (180, 60)
