@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lab import base, plan, scenario
+from lab import base, plan, scenario, view
 from lab.box import Product, make_plain_bridge
 from lab.errors import LabError
 from lab.office import Office
@@ -86,6 +86,7 @@ def main() -> int:
         "--only", action="append", default=[], metavar="NAME", help="only this expectation (repeatable)"
     )
     parser.add_argument("--evidence", type=Path, metavar="FILE", help="write what each expectation saw")
+    parser.add_argument("--seconds", type=float, default=0.0, help="end the live view by itself after so long")
     arguments = parser.parse_args()
     console = Console(stderr=False, highlight=False)
     try:
@@ -93,9 +94,8 @@ def main() -> int:
         with open_office(console, plain=arguments.plain, offload=not arguments.no_offload) as office:
             if arguments.check:
                 return check(console, office, arguments.only, arguments.evidence)
-            from lab import view
-
-            return view.show(console, office)
+            console.print(view.entering(office), markup=False)
+            return view.show(console, office, arguments.seconds)
     except LabError as error:
         console.print(f"lab: {error}", style="bold red", markup=False)
         return 2

@@ -105,10 +105,11 @@ def _words(folder: Path) -> Iterator[str]:
                 yield from WORD.findall(line.lower())
 
 
-def _blocks(lookup: Lookup, number: int) -> bool:
-    """The class refuses what the office opens, on every port."""
+def _blocks(lookup: Lookup, number: int, *, name: bool = False) -> bool:
+    """The class refuses on every port, whoever opens (names have no direction)."""
     entry = lookup.classes[number]
-    return entry.action == Action.BLOCK and entry.direction != Direction.IN and not entry.never and not entry.ports_only
+    both = entry.direction == Direction.BOTH
+    return entry.action == Action.BLOCK and (both or name) and not entry.never and not entry.ports_only
 
 
 def pick(bases: Bases) -> plan.Indicators:
@@ -135,7 +136,7 @@ def pick(bases: Bases) -> plan.Indicators:
                 len(names) < NAMES
                 and word not in names
                 and NAME.fullmatch(word)
-                and _blocks(lookup, lookup.name(word)[1])
+                and _blocks(lookup, lookup.name(word)[1], name=True)
             ):
                 names.append(word)
             continue

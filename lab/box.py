@@ -13,6 +13,7 @@ import yaml
 
 from lab import plan
 from lab.clients.leak import Leak
+from lab.errors import LabError
 from lab.netns import Process, Result
 from lab.topology import LAN_PORT, ROOT, WAN_PORT, Topology
 from vigie.errors import VigieError
@@ -23,7 +24,7 @@ BRIDGE = "br0"
 GROUP_FORWARD = (1 << 3) | (1 << 14)
 OBJECT = ROOT / "firmware/bpf/build/filter.bpf.o"
 EARLY = ROOT / "firmware/bpf/build/vigie-early"
-LEARNING_S = 8.0
+LEARNING_S = 15.0
 
 
 def make_plain_bridge(lab: Topology) -> None:
@@ -42,6 +43,12 @@ def give_address(lab: Topology) -> None:
     box.links.add(BRIDGE)
     box.address(BRIDGE, f"{plan.BOX4}/24", f"{plan.BOX6}/64")
     box.route("default", "via", plan.GATEWAY4)
+
+
+def _built(path: Path) -> Path:
+    if not path.exists():
+        raise LabError(f"{path} is not built: run `make setup` (or `make -C firmware/bpf`)")
+    return path
 
 
 @dataclass
@@ -63,6 +70,8 @@ class Product:
         self.configuration = self.folder / "filter.yaml"
         self.image = self.folder / "base.img"
         (self.folder / "state").mkdir()
+        # Copies: a build that goes on meanwhile must not change the box under test.
+        self.object, self.early = (Path(shutil.copy2(_built(path), self.folder)) for path in (OBJECT, EARLY))
         self.configuration.write_text(yaml.safe_dump(self._settings()))
 
     def _settings(self) -> dict[str, Any]:
@@ -71,7 +80,7 @@ class Product:
             "bridge": BRIDGE,
             "early_loader": True,
             "image": str(self.image),
-            "object": str(OBJECT),
+            "object": str(self.object),
             "pin_dir": str(self.pins),
             "state_dir": str(self.folder / "state"),
             "socket": str(self.socket),
@@ -88,7 +97,9 @@ class Product:
         """Boot as the box does: the early loader, the address, then the daemon. Returns the early loader's account."""
         images = [word for path in [self.image] if path.exists() for word in ("--image", str(path))]
         ports = ["--ports", f"{LAN_PORT},{WAN_PORT}", "--bridge", BRIDGE]
-        result = self.lab.box.run(str(EARLY), *ports, "--object", str(OBJECT), "--pin", str(self.pins), *images)
+        result = self.lab.box.run(
+            str(self.early), *ports, "--object", str(self.object), "--pin", str(self.pins), *images
+        )
         if result.code not in (0, 3):
             raise AssertionError(f"the early loader failed:\n{result.evidence}")
         give_address(self.lab)
@@ -196,4 +207,16 @@ class Product:
         while (inbound := self.status()["inbound"])["mode"] != 2:
             if time.monotonic() > deadline:
                 raise AssertionError(f"inbound is not refused {seconds} s later: {inbound}\n{self.log}")
+            time.sleep(0.1)
+
+    def wait_learnt(self, port: int, seconds: float = 20.0) -> str:
+        """Until the daemon has noted that this published port is in use."""
+        deadline = time.monotonic() + seconds
+        while True:
+            learnt = self.status()["learned"]
+            for use in learnt:
+                if use["port"] == port:
+                    return f"{use['mac']} {use['proto']} {use['port']}"
+            if time.monotonic() > deadline:
+                raise AssertionError(f"port {port} in use is not learnt after {seconds} s: {learnt}\n{self.log}")
             time.sleep(0.1)

@@ -32,6 +32,7 @@ class Outcome:
 
 EXPECTATIONS: tuple[Expectation, ...] = (
     Expectation("line-open-filtered", "La ligne n'a jamais été ouverte sans filtrage", resilience.never_unfiltered),
+    Expectation("published-port", "Un port publié et utilisé répond", neighbours.published_port, plain=True),
     Expectation("websites", "Les sites web s'ouvrent, en IPv4 et en IPv6", browsing.websites, plain=True),
     Expectation("names", "Les noms se résolvent, par UDP et par TCP", browsing.names, plain=True),
     Expectation("protected-name", "Les impôts restent joignables", browsing.protected_name, plain=True),
@@ -46,7 +47,6 @@ EXPECTATIONS: tuple[Expectation, ...] = (
     Expectation("television", "La télévision de l'opérateur passe, avec et sans étiquette VLAN",
                 neighbours.watching, plain=True),
     Expectation("lease", "La box opérateur attribue une adresse à un visiteur", neighbours.lease, plain=True),
-    Expectation("published-port", "Un port publié et utilisé répond", neighbours.published_port, plain=True),
     Expectation("bad-name", "Un nom toxique est refusé sur-le-champ (NXDOMAIN expliqué)", toxic.by_name),
     Expectation("bad-name-tcp", "Un nom toxique demandé par TCP est coupé", toxic.by_name_over_tcp),
     Expectation("bad-sni", "Sans DNS, le nom toxique est reconnu dans la connexion et refusé", toxic.by_server_name),

@@ -12,6 +12,8 @@ SCANNED = sorted({*range(1, 120), 139, 443, 445, 515, 554, 631, 3389, 5000, 8000
 
 def scan_refused(office: Office) -> str:
     """IPv6 has no NAT: without the box every machine is reachable from everywhere."""
+    if office.product is not None:
+        office.product.wait_learning_over()
     lines = []
     for name in ("printer", "camera", "pc"):
         result = scan(office["internet"], plan.SCANNER.v6, plan.host6(name), SCANNED)
@@ -25,6 +27,7 @@ def scan_refused(office: Office) -> str:
 
 def forwarded_in_use(office: Office) -> str:
     """Used during the learning period: stays open, new connections too. Forwarded but never used: refused."""
+    office.box.wait_learning_over()
     used = office["internet"].must_reach(plan.WAN4, plan.FORWARDED)
     with Conversation(office["internet"], plan.WAN4, plan.FORWARDED) as talk:
         talk.must_live()

@@ -54,7 +54,10 @@ def lease(office: Office) -> str:
 
 
 def published_port(office: Office) -> str:
-    """The router forwards this port to the PC: people at home use it."""
+    """The router forwards this port to the PC and people at home use it: while learning, the box takes note."""
     office["internet"].must_reach(plan.WAN4, plan.FORWARDED)
     with Conversation(office["internet"], plan.WAN4, plan.FORWARDED) as talk:
-        return talk.must_live()
+        evidence = talk.must_live()
+        if office.product is not None:
+            evidence += f"; learnt: {office.product.wait_learnt(plan.FORWARDED)}"
+    return evidence

@@ -10,6 +10,8 @@ from lab import plan, wire
 from lab.office import Office, within
 
 LOOP_MS = 1000.0
+SWAP_S = 20.0
+STORM_FRAMES = 1000
 
 
 def _filtering(office: Office) -> list[str]:
@@ -35,19 +37,40 @@ def _in_refused(office: Office, seconds: float = 15.0) -> str:
 
 
 def cables_swapped(office: Office) -> str:
+    """Both cables into the other port, then back: the roles follow; what is toxic is refused at all times."""
+    office.box.wait_learning_over()
     lines = []
-    for turn in ("exchanged", "back"):
-        start = time.monotonic()
-        office.lab.swap_cables()
-        lines += [turn, *_filtering(office)]
-        office.times["cables_swapped_s"] = max(office.times.get("cables_swapped_s", 0.0), time.monotonic() - start)
-        with office.unheard(office.lab.servers.plain.log, "the toxic server"):
-            office["pc"].must_refuse_fast(office.indicators.toxic6, plan.SINK)
+    try:
+        for wan in ("lan0", "wan0"):
+            took = _swap(office, wan)
+            office.times["cables_swapped_s"] = max(office.times.get("cables_swapped_s", 0.0), took)
+            lines += [f"{wan} is WAN after {took:.1f} s", *_filtering(office)]
+    finally:
+        office.lab.plug("lan0", "lan")
+        office.lab.plug("wan0", "router")
+        office.box.wait_roles()
     return "\n".join(lines)
+
+
+def _swap(office: Office, wan: str) -> float:
+    """Seconds until `wan` is known as the WAN port; meanwhile and after, nothing listed is reached."""
+    start = time.monotonic()
+    with office.unheard(office.lab.servers.plain.log, "the toxic server"):
+        office.lab.swap_cables()
+        while office.box.roles()[wan] != "wan":
+            for address in (office.indicators.toxic4, office.indicators.toxic6):
+                office["pc"].must_not_reach(address, plan.SINK, attempts=1, timeout=0.1)
+            if time.monotonic() - start > SWAP_S:
+                raise AssertionError(f"{wan} is not the WAN port after {SWAP_S} s: {office.box.roles()}")
+        took = time.monotonic() - start
+        for address in (office.indicators.toxic4, office.indicators.toxic6):
+            office["pc"].must_refuse_fast(address, plan.SINK)
+    return took
 
 
 def rogue_router(office: Office) -> str:
     """A machine of the office announces itself as router (RA) and answers DHCP: the roles stay, an alert is raised."""
+    office.box.wait_learning_over()
     before = office.box.roles()
     camera_mac, link_local = plan.MACS["camera"], "fe80::4619:b6ff:fe00:11"
     with wire.Tap(office["camera"], "eth0") as cable:
@@ -93,22 +116,30 @@ def dhcp_offer(mac: str) -> bytes:
 
 def loop(office: Office) -> str:
     """Both cables in the office switch, and a broadcast that would turn for ever: blocked in time, then reopened."""
+    office.box.wait_learning_over()
     storm = wire.ethernet("ff:ff:ff:ff:ff:ff", plan.MACS["tv"], 0x88B6, b"VIGIE-LAB-STORM".ljust(60, b"\0"))
     with wire.Tap(office["tv"], "eth0", buffer=1 << 16) as screen:
         start = time.monotonic()
+        before = _received(office)
         office.lab.plug("wan0", "lan")
         screen.send(*[storm] * 10)
-        ended = _quiet(office, start)
+        try:
+            ended = _quiet(office, start)
+            turned = _received(office) - before
+            alerts, ports = office.box.alerts("loop"), office.box.status()["ports"]
+            office["pc"].must_reach(plan.host4("printer"))
+        finally:
+            start = time.monotonic()
+            office.lab.plug("wan0", "router")
+    if turned < STORM_FRAMES:
+        raise AssertionError(f"no storm: {turned} frames came in at the LAN port, there was no loop to cut")
+    if not alerts or not any(port["blocked"] for port in ports):
+        raise AssertionError(f"the loop is not reported: {ports}, alerts {alerts}")
+    text = within(ended, LOOP_MS, f"storm of {turned} frames ended after")
     office.times["loop"] = ended
-    text = within(ended, LOOP_MS, "storm ended after")
-    alerts = office.box.alerts("loop")
-    if not alerts or not any(port["blocked"] for port in office.box.status()["ports"]):
-        raise AssertionError(f"the loop is not reported: {office.box.status()['ports']}, alerts {alerts}")
-    office["pc"].must_reach(plan.host4("printer"))
-    start = time.monotonic()
-    office.lab.plug("wan0", "router")
     reached = office["pc"].must_reach(plan.TOWN.v4, within=20)
     office.times["loop_reopened_s"] = time.monotonic() - start
+    office.box.wait_roles()
     return "\n".join([text, str(alerts[-1]), reached.evidence, *_filtering(office)])
 
 
