@@ -61,6 +61,24 @@ SCENARIOS: list[tuple[str, list[Observation], int, list[AlertKind]]] = [
         [AlertKind.ROLES_SET, AlertKind.LINK_DOWN, AlertKind.LINK_UP, AlertKind.ROLES_CHANGED],
     ),
     (
+        "both cables pulled: unknown until confirmed",
+        [gateway(1, 0), Link(1, False, 5), Link(0, False, 6), Link(0, True, 7), ra(0, 7)],
+        UNKNOWN,
+        [AlertKind.ROLES_SET, AlertKind.LINK_DOWN, AlertKind.LINK_DOWN, AlertKind.LINK_UP],
+    ),
+    (
+        "both cables pulled and put into the other port",
+        [gateway(1, 0), Link(1, False, 5), Link(0, False, 6), gateway(0, 8), gateway(0, 9)],
+        0,
+        [AlertKind.ROLES_SET, AlertKind.LINK_DOWN, AlertKind.LINK_DOWN, AlertKind.ROLES_CHANGED],
+    ),
+    (
+        "both cables pulled and put back",
+        [gateway(1, 0), Link(1, False, 5), Link(0, False, 6), gateway(1, 8)],
+        1,
+        [AlertKind.ROLES_SET, AlertKind.LINK_DOWN, AlertKind.LINK_DOWN],
+    ),
+    (
         "ISP box restarted, then a spoof: the confirmation closed the window",
         [gateway(1, 0), Link(1, False, 5), Link(1, True, 7), gateway(1, 8), gateway(0, 9)],
         1,
@@ -154,6 +172,8 @@ def test_roles_change_only_after_a_link_went_down(steps: list[tuple[str, int, ob
             was = zones.link[port]
             zones.step(Link(port, bool(extra), now))
             down_since_confirmed |= was and not extra
+            if not down_since_confirmed:
+                assert zones.wan_port == before
         elif kind == "gateway":
             assert isinstance(extra, bytes)
             zones.step(gateway(port, now, extra))
@@ -163,7 +183,9 @@ def test_roles_change_only_after_a_link_went_down(steps: list[tuple[str, int, ob
         else:
             assert isinstance(extra, bytes)
             zones.step(HostSeen(port, extra, GW4, now))
-        if before not in (UNKNOWN, zones.wan_port):
+        if UNKNOWN not in (before, zones.wan_port) and before != zones.wan_port:
             assert kind == "gateway" and down_since_confirmed
+        if zones.wan_port == UNKNOWN != before:
+            assert kind == "link" and zones.went_down == {0, 1}
         if kind == "gateway" and port == zones.wan_port:
             down_since_confirmed = False

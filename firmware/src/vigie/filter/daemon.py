@@ -39,7 +39,9 @@ FLUSH_S = 1.0
 TICK_S = 1.0
 LOOK_S = 10.0
 LOOK_SOON_S = 0.5
-SETTLE_S = 0.05
+LOOK_AT_ONCE_S = 0.1  # in the first seconds after a cable was moved
+MOVED_S = 5.0
+SETTLE_S = 0.02
 RING_RECORDS = 2048
 
 
@@ -79,6 +81,8 @@ class Daemon:
             loop.add_signal_handler(number, self._stop, False)
         ring = self._datapath.events()
         loop.add_reader(ring.fd, lambda: self._engine.on_records(ring.read(RING_RECORDS)))
+        carriers = surroundings.CarrierWatch()
+        loop.add_reader(carriers.fileno(), self._on_carriers, carriers)
         tasks = [asyncio.create_task(self._guarded(work), name=name) for name, work in self._work(ports)]
         notify("READY=1\nSTATUS=filtering")
         log.info("filtering on %s and %s", *ports)
@@ -87,6 +91,8 @@ class Daemon:
         finally:
             notify("STOPPING=1")
             loop.remove_reader(ring.fd)
+            loop.remove_reader(carriers.fileno())
+            carriers.close()
             await api.stop()
             for task in tasks:
                 task.cancel()
@@ -211,6 +217,10 @@ class Daemon:
             await asyncio.sleep(TICK_S)
             self._engine.tick()
 
+    def _on_carriers(self, carriers: surroundings.CarrierWatch) -> None:
+        for ifindex, carrier in carriers.read():
+            self._engine.on_carrier(ifindex, carrier)
+
     async def _watch_changes(self) -> None:
         """The kernel tells that something changed; what, is looked at."""
         async with Monitor() as changes:
@@ -223,7 +233,8 @@ class Daemon:
         ports = self._engine.ports
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_SOON_S if waiting else LOOK_S):
+                moved = self._engine.now - self._engine.link_changed_at < MOVED_S
+                async with asyncio.timeout(LOOK_S if not waiting else LOOK_AT_ONCE_S if moved else LOOK_SOON_S):
                     await self._look.wait()
             await asyncio.sleep(SETTLE_S)  # changes come in bursts
             self._look.clear()

@@ -33,8 +33,9 @@ from vigie.host.net import PORT_FORWARDING, Net
 log = logging.getLogger("vigie.filter")
 
 DAY_S = 86_400.0
-LEARNING_SCAN_S = 20.0
-LEARNING_SAVE_S = 600.0
+LEARNING_SCAN_S = 4.0  # learning; afterwards only "last seen" depends on it
+LATER_SCAN_S = 30.0
+LEARNING_SAVE_S = 60.0
 CLOCK_STEP_S = 2.0
 
 
@@ -62,9 +63,9 @@ class Engine:
         self.look_again: Callable[[], None] = lambda: None
         self._offset = self.wall_minus_mono
         self._last_tick = self.started
-        self._scan_at = self.started + LEARNING_SCAN_S
+        self._scan_at = self.started
         self._save_at = self.started + LEARNING_SAVE_S
-        self._changed_at = 0.0  # when the surroundings last changed under the gateways' feet
+        self.link_changed_at = 0.0
 
     @property
     def now(self) -> float:
@@ -103,7 +104,7 @@ class Engine:
         if int(control["wan_port"]) in (0, 1):
             self.zones.wan_port = int(control["wan_port"])
             # Cables may have been swapped while nobody looked.
-            self.zones.went_down = True
+            self.zones.went_down = {0, 1}
             addresses = tuple(_address(raw) for raw in control["gateway"][: int(control["gateway_count"])])
             for raw in control["gw_mac"]:
                 if any(raw):
@@ -172,10 +173,8 @@ class Engine:
     def on_surroundings(self, seen: Surroundings) -> bool:
         """A new look at links, addresses and gateways. True when a gateway is still to be confirmed."""
         now = self.now
-        for port, link in enumerate(seen.ports):
-            if self.zones.link[port] != link.carrier:
-                self._changed_at = now
-                self.observe(Link(port, link.carrier, now))
+        for link in seen.ports:
+            self.on_carrier(link.index, link.carrier)
         settings = self.datapath.settings
         with self.datapath.batch():
             settings.set_ports([p.index for p in seen.ports], [p.mtu for p in seen.ports])
@@ -192,18 +191,25 @@ class Engine:
                 waiting = True
             else:
                 self.observe(GatewaySeen(behind, mac, address, now))
-        return waiting or not self.zones.known or self.zones.went_down
+        return waiting or not self.zones.known or bool(self.zones.went_down)
+
+    def on_carrier(self, ifindex: int, carrier: bool) -> None:
+        """Carrier of a port came or went."""
+        indexes = self.datapath.control["ifindex"].tolist()
+        if ifindex not in indexes or self.zones.link[port := indexes.index(ifindex)] == carrier:
+            return
+        if not carrier:
+            # Where the gateways were seen before says nothing about where they are when the cable is back.
+            for mac in self.zones.gateways:
+                self.datapath.maps["macs"].delete(abi.pack(abi.MAC_KEY, mac=mac))
+        self.link_changed_at = self.now
+        self.observe(Link(port, carrier, self.now))
+        self.look_again()
 
     def _port_of(self, mac: bytes) -> int | None:
-        """The port behind which a MAC was seen since the links last changed."""
+        """The port behind which a MAC was last seen."""
         raw = self.datapath.maps["macs"].lookup(abi.pack(abi.MAC_KEY, mac=mac))
-        if raw is None:
-            return None
-        value = abi.unpack(abi.MAC_VALUE, raw)
-        # Whole seconds: a sight in the second of the change may be older than it, the next one decides.
-        if int(value["seen_s"]) <= int(self._changed_at) and self._changed_at:
-            return None
-        return int(value["port"])
+        return None if raw is None else int(abi.unpack(abi.MAC_VALUE, raw)["port"])
 
     def apply_roles(self) -> None:
         """Roles, gateways and inbound mode to the data path, as one epoch."""
@@ -354,16 +360,26 @@ class Engine:
             self.apply_policy()  # ends are wall-clock times: their monotonic instants have moved
         self.datapath.tables.dynamic.expire(int(now))
         if self.zones.known:
-            self.learning = self.learning.advanced(now - self._last_tick)
-            if self.datapath.settings.record["inbound_mode"] != int(self.inbound_mode()):
-                self.apply_learning()
-            if now >= self._scan_at:
-                self._scan_at = now + LEARNING_SCAN_S
-                self.scan_uses()
+            self._learn(now)
         if now >= self._save_at:
             self._save_at = now + LEARNING_SAVE_S
             self.save_learning()
         self._last_tick = now
+
+    def _learn(self, now: float) -> None:
+        """Learning time goes by; its end is kept at once: a restart must not open the inbound default again."""
+        gone = now - self._last_tick
+        left = self.learning_left_s()
+        ends = 0 < left <= gone
+        if ends or now >= self._scan_at:
+            often = min(LEARNING_SCAN_S, self.config.inbound.learning_days * DAY_S / 10)
+            self._scan_at = now + (often if left > 0 else LATER_SCAN_S)
+            self.scan_uses()
+        self.learning = self.learning.advanced(gone)
+        if ends:
+            self.save_learning()
+        if int(self.datapath.control["inbound_mode"]) != int(self.inbound_mode()):
+            self.apply_learning()
 
 
 def _load_learning(path: Path) -> learning.Learning:

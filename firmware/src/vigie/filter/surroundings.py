@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import struct
 from collections.abc import Sequence
@@ -16,6 +17,11 @@ from vigie.host.net import Interface, Link, Net
 _ARP = struct.Struct("!6s6sHHHBBH6s4s6s4s")
 _ARPHRD_ETHER, _ETH_ARP, _ETH_IPV4, _REQUEST = 1, 0x0806, 0x0800, 1
 _DISCARD = 9
+# include/uapi/linux/rtnetlink.h, if.h
+_NLMSG = struct.Struct("=IHHII")
+_IFINFO = struct.Struct("=BxHiII")
+_RTM_NEWLINK, _RTMGRP_LINK, _IFF_LOWER_UP = 16, 1, 1 << 16
+_NETLINK_BYTES = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,52 @@ def look(net: Net, ports: Sequence[str], bridge: str) -> Surroundings:
     hops = [r.gateway for r in net.default_routes() if r.ifindex == own.index and r.gateway is not None]
     gateways = tuple((hop, macs.get(hop)) for hop in dict.fromkeys(hops))
     return Surroundings((links[ports[0]], links[ports[1]]), own, tuple(net.addresses(own.index)), gateways)
+
+
+class CarrierWatch:
+    """Every change of carrier, in order: a cable pulled and put back within milliseconds must not go unseen.
+
+    A look at the links (`look`) shows only how they are; the kernel's messages show each step.
+    """
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+        self._socket.bind((0, _RTMGRP_LINK))
+
+    def fileno(self) -> int:
+        """Readable when there is something to `read`."""
+        return self._socket.fileno()
+
+    def read(self) -> list[tuple[int, bool]]:
+        """(ifindex, carrier) of the messages that wait."""
+        found: list[tuple[int, bool]] = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                try:
+                    found += carriers(self._socket.recv(_NETLINK_BYTES))
+                except OSError as e:
+                    if e.errno != errno.ENOBUFS:
+                        raise
+        return found
+
+    def close(self) -> None:
+        """Stops watching."""
+        self._socket.close()
+
+
+def carriers(data: bytes) -> list[tuple[int, bool]]:
+    """(ifindex, carrier) of the RTM_NEWLINK messages of one datagram; a bridge's messages about its ports left out."""
+    found = []
+    at = 0
+    while at + _NLMSG.size + _IFINFO.size <= len(data):
+        length, kind = _NLMSG.unpack_from(data, at)[:2]
+        if length < _NLMSG.size:
+            break
+        family, _type, index, flags, _change = _IFINFO.unpack_from(data, at + _NLMSG.size)
+        if kind == _RTM_NEWLINK and family == socket.AF_UNSPEC:
+            found.append((index, bool(flags & _IFF_LOWER_UP)))
+        at += (length + 3) & ~3
+    return found
 
 
 def find_ports(net: Net, bridge: str) -> tuple[str, str]:

@@ -7,6 +7,10 @@ since the last confirmation *and* the gateway is confirmed on the other side. An
 side (a router advertisement, a DHCP offer, the gateway's MAC showing up there) is an alert, not a change: a machine of
 the LAN can forge it.
 
+Once *both* links have been down since the last confirmation the cables may have been swapped, and roles are unknown
+again until a gateway is confirmed: filtering by the wrong roles would look at the wrong end of every packet. One link
+down (the ISP box restarts) changes nothing: cables cannot be swapped without pulling both.
+
 `Zones` holds the state; `step(observation)` returns the alerts that the observation causes. No I/O, no clock: times are
 seconds given by the caller (any monotonic origin).
 """
@@ -147,7 +151,8 @@ class Zones:
     wan_port: int = UNKNOWN
     gateways: dict[bytes, tuple[Address, ...]] = field(default_factory=dict)
     link: list[bool] = field(default_factory=lambda: [True, True])
-    went_down: bool = False
+    went_down: set[int] = field(default_factory=set)  # ports, since the last confirmation
+    wan_before: int = UNKNOWN
     neighbours: dict[bytes, Neighbour] = field(default_factory=dict)
     _said: dict[tuple[AlertKind, int, bytes], float] = field(default_factory=dict)
 
@@ -193,16 +198,22 @@ class Zones:
         if seen.up:
             return [Alert(AlertKind.LINK_UP, seen.port)]
         # Only from here on may a gateway confirmed on the other side swap the roles.
-        self.went_down = True
+        self.went_down.add(seen.port)
+        if len(self.went_down) == 2 and self.known:
+            self.wan_before, self.wan_port = self.wan_port, UNKNOWN
         return [Alert(AlertKind.LINK_DOWN, seen.port)]
 
     def _on_gateway(self, seen: GatewaySeen) -> list[Alert]:
         address = str(seen.address)
         if not self.known:
+            before, known_mac = self.wan_before, seen.mac in self.gateways
             self._set_roles(seen)
-            return [Alert(AlertKind.ROLES_SET, seen.port, seen.mac, address)]
+            if before == seen.port and known_mac:
+                return []
+            kind = AlertKind.ROLES_SET if before in (UNKNOWN, seen.port) else AlertKind.ROLES_CHANGED
+            return [Alert(kind, seen.port, seen.mac, address)]
         if seen.port == self.wan_port:
-            self.went_down = False
+            self.went_down = set()
             news = seen.mac not in self.gateways
             self._remember_gateway(seen)
             return [Alert(AlertKind.GATEWAY_CHANGED, seen.port, seen.mac, address)] if news else []
@@ -238,7 +249,8 @@ class Zones:
         self.wan_port = seen.port
         self.gateways = {seen.mac: (seen.address,)}
         self.neighbours = {}
-        self.went_down = False
+        self.went_down = set()
+        self.wan_before = UNKNOWN
 
     def _remember_gateway(self, seen: GatewaySeen) -> None:
         """The MAC now holds the address; another MAC that held it is no gateway any more."""
