@@ -58,6 +58,9 @@ KNOWN_S = 300
 KNOWN_TCP_S = 7200
 CLOSED_S = 10
 
+End = tuple[bytes, int]
+"""An address and its port."""
+
 FlowKey = tuple[bytes, bytes, int, int, int, int, int]
 """End behind port 0, end behind port 1, their ports, protocol, family, VLAN."""
 
@@ -171,7 +174,8 @@ class Model:
 
     def __init__(self, policy: Policy) -> None:
         self.flows: dict[FlowKey, Flow] = {}
-        self.openers: dict[tuple[bytes, bytes, int, int, int], int] = {}
+        self.openers: dict[tuple[frozenset[End], int], tuple[End, int]] = {}
+        """(Both ends, protocol) -> the end that opened last, and when."""
         self.set_policy(policy)
 
     def set_policy(self, policy: Policy) -> None:
@@ -311,10 +315,10 @@ class Model:
         if flow is not None and flow.opener is not None:
             return flow.opener
         sport, dport = frame.key_ports
-        if frame.has_flow and self._recalled(frame.src, frame.dst, sport, dport, frame.proto, now):
-            return port
-        if frame.has_flow and self._recalled(frame.dst, frame.src, dport, sport, frame.proto, now):
-            return 1 - port
+        if frame.has_flow:
+            recalled = self._recalled((frame.src, sport), (frame.dst, dport), frame.proto, now)
+            if recalled is not None:
+                return port if recalled == (frame.src, sport) else 1 - port
         if frame.proto == TCP:
             return 1 - port if frame.tcp_flags & SYN else None
         unreadable_icmp = frame.is_icmp and frame.icmp_type is None
@@ -322,9 +326,10 @@ class Model:
             return None
         return port
 
-    def _recalled(self, opener: bytes, other: bytes, sport: int, dport: int, proto: int, now: int) -> bool:
-        when = self.openers.get((opener, other, sport, dport, proto))
-        return when is not None and now - when < (KNOWN_TCP_S if proto == TCP else KNOWN_S)
+    def _recalled(self, one: End, other: End, proto: int, now: int) -> End | None:
+        """The end that opened this flow, if that was not too long ago."""
+        opener, when = self.openers.get((frozenset((one, other)), proto), (None, 0))
+        return opener if now - when < (KNOWN_TCP_S if proto == TCP else KNOWN_S) else None
 
     # ---- flow cache -----------------------------------------------------------------------------
 
@@ -380,7 +385,8 @@ class Model:
     def _remember_opener(self, case: Case) -> None:
         """The sender of this frame opened its flow."""
         sport, dport = case.frame.key_ports
-        self.openers[case.frame.src, case.frame.dst, sport, dport, case.frame.proto] = case.now
+        sender, receiver = (case.frame.src, sport), (case.frame.dst, dport)
+        self.openers[frozenset((sender, receiver)), case.frame.proto] = sender, case.now
 
     def _first_payload(self, flow: Flow, case: Case, verdict: Verdict, reason: Reason) -> Blocked:
         """Layer 6 for the server name in the client's first payload."""
@@ -645,16 +651,17 @@ class Model:
     def _lan_opened(self, case: Case) -> bool:
         """Remembered as opened by the LAN end (the destination of an inbound frame)."""
         sport, dport = case.frame.key_ports
-        return self._recalled(case.frame.dst, case.frame.src, dport, sport, case.frame.proto, case.now)
+        sender, receiver = (case.frame.src, sport), (case.frame.dst, dport)
+        return self._recalled(sender, receiver, case.frame.proto, case.now) == receiver
 
     def _quote_known(self, case: Case) -> bool:
         quote = parse_quote(case.frame)
         if quote is None:
             return False
         sport, dport = quote.ports
-        if self._recalled(quote.src, quote.dst, sport, dport, quote.proto, case.now):
-            return True
         behind_lan, behind_wan = (quote.src, sport), (quote.dst, dport)
+        if self._recalled(behind_lan, behind_wan, quote.proto, case.now) == behind_lan:
+            return True
         ends = (behind_wan, behind_lan) if case.port == 0 else (behind_lan, behind_wan)
         key = (ends[0][0], ends[1][0], ends[0][1], ends[1][1], quote.proto, case.frame.family, case.frame.vlan)
         flow = self.flows.get(key)

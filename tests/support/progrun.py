@@ -119,6 +119,7 @@ class Kernel:
         self.data.settings.set_ports(ifindex, (1500, 1500))
         self.data.control["event_rate"] = 0
         self.flows: npt.NDArray[np.void] = self.data.flows
+        self.flow_tags = np.frombuffer(self.data.maps["flow_tags"].mmap(), dtype=np.uint16)
         self.openers = np.frombuffer(self.data.maps["openers"].mmap(), dtype=np.uint64)
         self.ring = self.data.events()
         self.key, self.seed = name_keys()
@@ -144,6 +145,7 @@ class Kernel:
         """Empty the flow cache."""
         used = np.flatnonzero(self.flows["tag"])
         self.flows[used] = np.zeros((), dtype=abi.FLOW)
+        self.flow_tags[:] = 0
 
     @property
     def now(self) -> int:
