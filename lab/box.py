@@ -182,6 +182,15 @@ class Product:
         """Alerts of these kinds, as `status` lists them."""
         return [alert for alert in self.status()["alerts"] if alert["kind"] in kinds]
 
+    def wait_alert(self, kind: str, seconds: float = 3.0) -> dict[str, Any]:
+        """The newest alert of that kind: the daemon writes them down a moment after it has acted."""
+        deadline = time.monotonic() + seconds
+        while not (found := self.alerts(kind)):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no alert {kind!r} within {seconds} s: {self.status()['alerts']}\n{self.log}")
+            time.sleep(0.05)
+        return max(found, key=lambda alert: float(alert["last"]))
+
     def cli(self, *argv: str, timeout: float = 30.0) -> Result:
         """A command as an operator types it."""
         return self.lab.box.run(self.vigie, "--socket", str(self.socket), *argv, timeout=timeout)

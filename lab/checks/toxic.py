@@ -151,10 +151,9 @@ def upload_cut(office: Office) -> str:
                 raise AssertionError(f"the upload must run before the swap: {upload.evidence}")
             start = time.monotonic()
             applied = office.box.cli("base", "apply", str(office.bases.with_vendor)).require()
-            ready = time.monotonic()
             ended = upload.wait_cut(5.0)
-            # What matters to the person who publishes: from "apply" returned to the last byte. Negative = before.
-            office.times["swap"] = max(office.times.get("swap", 0.0), max(0.0, (ended - ready) * 1000))
+            # From the order (a command typed) to the last byte of the camera.
+            office.times["swap"] = max(office.times.get("swap", 0.0), (ended - start) * 1000)
             office.times["base_apply"] = max(office.times.get("base_apply", 0.0), applied.seconds * 1000)
             lines.append(f"{upload.evidence}, {(ended - start) * 1000:.0f} ms after the order")
         office["camera"].must_refuse_fast(address, plan.SINK)

@@ -48,5 +48,7 @@ def start_services(hosts: dict[str, Namespace]) -> None:
             "printer", "lab.servers.printer", "--name", name, "--v4", plan.host4(name), "--v6", plan.host6(name)
         )
         process.wait_for_line('"ready"')
-    service = hosts["pc"].python("service", "lab.servers.plain", "--echo", str(plan.FORWARDED))
+    service = hosts["pc"].python(
+        "service", "lab.servers.plain", "--echo", str(plan.FORWARDED), "--sink", str(plan.UNUSED)
+    )
     service.wait_for_line('"ready"')
