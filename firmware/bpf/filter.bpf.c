@@ -76,6 +76,12 @@ static __always_inline int cacheable(const struct pkt *p)
 	return 1;
 }
 
+static __always_inline struct opener_key opener_of(const struct pkt *p, const struct control *c)
+{
+	__u16 sport = p->port ? p->key.pb : p->key.pa, dport = p->port ? p->key.pa : p->key.pb;
+	return opener_key(&p->src, &p->dst, sport, dport, p->proto, c->flow_seed);
+}
+
 /* Port (INIT_PORT0/1) that opened the flow, or INIT_UNKNOWN. Sets p->recalled when memory says it was the receiver. */
 static __always_inline __u32 find_opener(struct pkt *p, const struct control *c, const struct flow *f)
 {
@@ -85,14 +91,16 @@ static __always_inline __u32 find_opener(struct pkt *p, const struct control *c,
 		return sender;
 	if (f && flow_opener(f->flags))
 		return flow_opener(f->flags);
-	__u32 limit = p->proto == PROTO_TCP ? KNOWN_TCP_S : KNOWN_S;
-	__u16 sport = p->port ? p->key.pb : p->key.pa, dport = p->port ? p->key.pa : p->key.pb;
 	if (cacheable(p)) {
-		if (opener_recalled(opener_hash(&p->src, &p->dst, sport, dport, p->proto, c->flow_seed), p->now_s, limit))
+		struct opener_key k = opener_of(p, c);
+		switch (opener_recall(&k, p->now_s, p->proto == PROTO_TCP ? KNOWN_TCP_S : KNOWN_S)) {
+		case RECALLED_SENDER:
 			return sender;
-		if (opener_recalled(opener_hash(&p->dst, &p->src, dport, sport, p->proto, c->flow_seed), p->now_s, limit)) {
+		case RECALLED_RECEIVER:
 			p->recalled = 1;
 			return receiver;
+		case RECALLED_NOTHING:
+			break;
 		}
 	}
 	if (p->proto == PROTO_TCP)
@@ -299,8 +307,11 @@ static __always_inline struct flow *flow_settle(struct pkt *p, struct control *c
 	}
 	if (!passes || p->fragment || (p->side == SIDE_IN && !p->local))
 		return 0;
-	if (!f)
-		f = flow_get(flow_victim(p->hash, p->now_s));
+	int taken = -1;
+	if (!f) {
+		taken = flow_victim(p->hash, p->now_s);
+		f = flow_get(taken);
+	}
 	if (!f)
 		return 0;
 	__u32 flags = opener << FL_INIT_SHIFT | redirect_flags(p);
@@ -311,6 +322,8 @@ static __always_inline struct flow *flow_settle(struct pkt *p, struct control *c
 	if (hello)
 		flags |= FL_HELLO;
 	flow_fill(f, p, flags, topo);
+	if (taken >= 0)
+		flow_publish_tag(taken, p->hash);
 	if (bare_syn(p))
 		f->hold_start_ms = p->seq;
 	*fresh = 1;
@@ -319,8 +332,8 @@ static __always_inline struct flow *flow_settle(struct pkt *p, struct control *c
 
 static __always_inline void remember_opener(const struct pkt *p, const struct control *c)
 {
-	__u16 sport = p->port ? p->key.pb : p->key.pa, dport = p->port ? p->key.pa : p->key.pb;
-	opener_remember(opener_hash(&p->src, &p->dst, sport, dport, p->proto, c->flow_seed), p->now_s);
+	struct opener_key k = opener_of(p, c);
+	opener_remember(&k, p->now_s);
 }
 
 /* The whole decision: fills w->p with verdict and reason. */
@@ -480,8 +493,14 @@ __noinline int whole(struct __sk_buff *skb, __u32 port, __u32 absent)
 #define FAST_ABSENT (-2)	/* its case, and the cache has no entry for this key */
 
 /* The key stands in five registers (struct flow_key word by word): storing fields and loading words would stall. */
-static __always_inline int fast(struct __sk_buff *skb, struct control *c, struct state *st, __u32 port)
+/* A function of its own so that its stack does not add to that of the whole decision. */
+__noinline int fast(struct __sk_buff *skb, __u32 port)
 {
+	struct control *c = settings();
+	struct state *st = shared_state();
+	if (!c || !st)
+		return FAST_NO;
+	port &= 1;
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	__u64 src0, src1, dst0, dst1, w4;
 	struct tcp_header *t;
@@ -585,8 +604,7 @@ SEC("tc")
 int vigie_ingress(struct __sk_buff *skb)
 {
 	struct control *c = settings();
-	struct state *st = shared_state();
-	if (!c || !st) {
+	if (!c) {
 		count(C_NO_CONTROL, 1, 0);
 		return TC_ACT_OK;
 	}
@@ -599,7 +617,7 @@ int vigie_ingress(struct __sk_buff *skb)
 		count(C_NO_CONTROL, 1, 0);
 		return TC_ACT_OK;
 	}
-	int got = fast(skb, c, st, port);
+	int got = fast(skb, port);
 	if (got >= 0)
 		return got;
 	return whole(skb, port, got == FAST_ABSENT);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Flow cache: groups of FLOW_WAYS entries in one array, so that a look-up is a hash, one or two cache
- * lines and no lock, an insertion never allocates, and userspace reads it all through a memory map.
+/* Flow cache: groups of FLOW_WAYS entries in one array, and a small array of their tags. A look-up is a hash, one line
+ * of tags, the entry, and no lock; an insertion never allocates; userspace reads it all through a memory map.
  */
 #pragma once
 #include "maps.h"
@@ -58,19 +58,23 @@ static __always_inline int key_equal(const struct flow_key *x, const struct flow
 /* Entry of a key given as its five words, in registers: the fast path never stores the key. */
 static __always_inline struct flow *flow_find(__u64 w0, __u64 w1, __u64 w2, __u64 w3, __u64 w4, __u64 hash)
 {
-	__u32 home = hash & (FLOW_COUNT - 1);
+	__u32 group = (hash & (FLOW_COUNT - 1)) / FLOW_WAYS;
+	struct flow_tags *tags = bpf_map_lookup_elem(&flow_tags, &group);
+	__u16 tag = flow_tag16(hash);
+
+	if (!tags)
+		return 0;
 	for (__u32 way = 0; way < FLOW_WAYS; way++) {
-		__u32 i = (home & ~(FLOW_WAYS - 1u)) | ((home + way) & (FLOW_WAYS - 1));
+		if (READ_ONCE(tags->tag[way]) != tag)
+			continue;
+		__u32 i = group * FLOW_WAYS + way;
 		struct flow *f = bpf_map_lookup_elem(&flows, &i);
 		if (!f)
 			return 0;
-		__u64 tag = READ_ONCE(f->tag);
 		const __u64 *k = (const __u64 *)&f->key;
-		if (tag == hash && k[1] == w1 && k[3] == w3 && k[4] == w4 && k[0] == w0 && k[2] == w2 &&
+		if (READ_ONCE(f->tag) == hash && k[1] == w1 && k[3] == w3 && k[4] == w4 && k[0] == w0 && k[2] == w2 &&
 		    (READ_ONCE(f->meta) & 0xffff) == hash >> 48)
 			return f;
-		if (!tag)	/* free since ever: no later way was ever used for this key */
-			return 0;
 	}
 	return 0;
 }
@@ -87,19 +91,21 @@ static __always_inline int flow_known(const struct flow *f, __u32 now_s, __u8 pr
 __noinline int flow_index(__u64 hash)
 {
 	struct work *w = scratch();
-	if (!w)
+	__u32 group = (hash & (FLOW_COUNT - 1)) / FLOW_WAYS;
+	struct flow_tags *tags = bpf_map_lookup_elem(&flow_tags, &group);
+	__u16 tag = flow_tag16(hash);
+
+	if (!w || !tags)
 		return -1;
-	__u32 home = hash & (FLOW_COUNT - 1);
 	for (__u32 way = 0; way < FLOW_WAYS; way++) {
-		__u32 i = (home & ~(FLOW_WAYS - 1u)) | ((home + way) & (FLOW_WAYS - 1));
+		if (READ_ONCE(tags->tag[way]) != tag)
+			continue;
+		__u32 i = group * FLOW_WAYS + way;
 		struct flow *f = bpf_map_lookup_elem(&flows, &i);
 		if (!f)
 			return -1;
-		__u64 tag = READ_ONCE(f->tag);
-		if (tag == hash && key_equal(&f->key, &w->lookup) && (READ_ONCE(f->meta) & 0xffff) == hash >> 48)
+		if (READ_ONCE(f->tag) == hash && key_equal(&f->key, &w->lookup) && (READ_ONCE(f->meta) & 0xffff) == hash >> 48)
 			return i;
-		if (!tag)
-			return -1;
 	}
 	return -1;
 }
@@ -112,58 +118,82 @@ static __always_inline struct flow *flow_get(int index)
 
 /* ---- memory of openers: survives epochs, eviction from the cache and restarts ---- */
 
-static __always_inline __u64 opener_hash(const struct addr *from, const struct addr *to,
-					 __u16 sport, __u16 dport, __u8 proto, __u64 seed)
+struct opener_key { __u64 hash, sender, receiver; };
+
+static __always_inline __u64 end_hash(const struct addr *a, __u16 port, __u64 seed)
 {
-	__u64 h = (from->q[0] ^ seed) * HASH_K1;
-	h ^= (from->q[1] + HASH_K5) * HASH_K2;
-	h ^= (to->q[0] ^ HASH_K3) * HASH_K4;
-	h ^= (to->q[1] + seed) * HASH_K5;
-	h ^= ((__u64)sport << 32 | (__u64)dport << 8 | proto) * HASH_K3;
+	__u64 h = (a->q[0] ^ seed) * HASH_K1;
+	h ^= (a->q[1] + HASH_K5) * HASH_K2;
+	h ^= (port + seed) * HASH_K3;
+	return h ^ (h >> 31);
+}
+
+static __always_inline struct opener_key opener_key(const struct addr *from, const struct addr *to, __u16 sport,
+						    __u16 dport, __u8 proto, __u64 seed)
+{
+	struct opener_key k = { .sender = end_hash(from, sport, seed), .receiver = end_hash(to, dport, seed) };
+	__u64 h = (k.sender + k.receiver) * HASH_K4 + proto * HASH_K5;
 	h ^= h >> 32;
 	h *= HASH_K2;
-	h ^= h >> 31;
-	return h;
+	k.hash = h ^ (h >> 31);
+	return k;
 }
 
-static __always_inline void opener_remember(__u64 h, __u32 now_s)
+#define OPENER_TAG 0xfffffffe00000000ull
+#define OPENER_LOWER 0x100000000ull
+
+static __always_inline void opener_remember(const struct opener_key *k, __u32 now_s)
 {
-	__u32 i = h & (INIT_COUNT - 1);
+	__u32 i = k->hash & (INIT_COUNT - 1);
 	__u64 *slot = bpf_map_lookup_elem(&openers, &i);
 	if (slot)
-		WRITE_ONCE(*slot, (h & 0xffffffff00000000ull) | now_s);
+		WRITE_ONCE(*slot, (k->hash & OPENER_TAG) | (k->sender < k->receiver ? OPENER_LOWER : 0) | now_s);
 }
 
-/* True when this opener was seen within `limit` seconds. */
-static __always_inline int opener_recalled(__u64 h, __u32 now_s, __u32 limit)
+enum recalled { RECALLED_NOTHING = 0, RECALLED_SENDER = 1, RECALLED_RECEIVER = 2 };
+
+/* Which end opened it, if that was within `limit` seconds. */
+static __always_inline enum recalled opener_recall(const struct opener_key *k, __u32 now_s, __u32 limit)
 {
-	__u32 i = h & (INIT_COUNT - 1);
+	__u32 i = k->hash & (INIT_COUNT - 1);
 	__u64 *slot = bpf_map_lookup_elem(&openers, &i);
 	if (!slot)
-		return 0;
+		return RECALLED_NOTHING;
 	__u64 v = READ_ONCE(*slot);
-	return v && (v >> 32) == (h >> 32) && now_s - (__u32)v < limit;
+	if (!v || ((v ^ k->hash) & OPENER_TAG) || now_s - (__u32)v >= limit)
+		return RECALLED_NOTHING;
+	return !!(v & OPENER_LOWER) == (k->sender < k->receiver) ? RECALLED_SENDER : RECALLED_RECEIVER;
 }
 
 /* ---- insertion ---- */
 
-/* Index of the entry least worth keeping of the group: free, else closed, else unanswered, else oldest. */
+#define VICTIM_TRIES 3
+
+/* Index of the entry to give up in the group: a free one, else the least worth keeping of three taken by chance (closed,
+ * else unanswered, else oldest): looking at all would cost a cache line each. */
 __noinline int flow_victim(__u64 hash, __u32 now_s)
 {
-	__u32 home = hash & (FLOW_COUNT - 1), worst = 0;
-	int victim = home;
-	for (__u32 way = 0; way < FLOW_WAYS; way++) {
-		__u32 i = (home & ~(FLOW_WAYS - 1u)) | ((home + way) & (FLOW_WAYS - 1));
+	__u32 group = (hash & (FLOW_COUNT - 1)) / FLOW_WAYS, worst = 0;
+	struct flow_tags *tags = bpf_map_lookup_elem(&flow_tags, &group);
+	int victim = -1;
+
+	if (!tags)
+		return -1;
+	for (__u32 way = 0; way < FLOW_WAYS; way++)
+		if (!READ_ONCE(tags->tag[way]))
+			return group * FLOW_WAYS + way;
+	for (__u32 n = 0; n < VICTIM_TRIES; n++) {
+		__u32 i = group * FLOW_WAYS + (((hash >> 20) + 3 * n) & (FLOW_WAYS - 1));
 		struct flow *f = bpf_map_lookup_elem(&flows, &i);
 		if (!f)
 			return -1;
-		if (!READ_ONCE(f->tag))
-			return i;
 		__u32 age = now_s - f->last_s;
 		if (age > 0x0fffffff)	/* another CPU's clock a tick ahead */
 			age = 0;
 		__u32 flags = f->flags, score = 1 + age;
-		if (flags & FL_CLOSED)
+		if (!READ_ONCE(f->tag))
+			score += 0x40000000;
+		else if (flags & FL_CLOSED)
 			score += 0x20000000;
 		else if (!(flags & FL_ANSWERED))
 			score += 60;
@@ -173,6 +203,14 @@ __noinline int flow_victim(__u64 hash, __u32 now_s)
 		}
 	}
 	return victim;
+}
+
+static __always_inline void flow_publish_tag(int index, __u64 hash)
+{
+	__u32 group = (__u32)index / FLOW_WAYS;
+	struct flow_tags *tags = bpf_map_lookup_elem(&flow_tags, &group);
+	if (tags)
+		WRITE_ONCE(tags->tag[index & (FLOW_WAYS - 1)], flow_tag16(hash));
 }
 
 /* Takes over `f` for the flow in hand. */

@@ -163,8 +163,14 @@ struct flow {
 	__u32 hold_start_ms;	/* FL_HOLD: when it began; FL_HELLO alone: the client's initial sequence number */
 };				/* 128 bytes */
 
-/* Memory of who opened a flow, longer than the cache: ARRAY[INIT_COUNT] of u64
- * tag<<32 | s, indexed by a hash of (opener, other end, ports, proto). */
+/* What a look-up reads first: 16 bits of the hash of each entry of a group, 0 free, so that a miss costs one cache
+ * line of a small table. ARRAY[FLOW_COUNT / FLOW_WAYS], BPF_F_MMAPABLE; entry i is way i % FLOW_WAYS of group
+ * i / FLOW_WAYS, the group of hash & (FLOW_COUNT - 1). A tag may be stale: the entry's own tag decides. */
+struct flow_tags { __u16 tag[FLOW_WAYS]; };
+#define flow_tag16(hash) ((__u16)((hash) >> 32) ? (__u16)((hash) >> 32) : 1)
+
+/* Memory of who opened a flow, longer than the cache: ARRAY[INIT_COUNT] of u64, indexed by a hash that is the same both
+ * ways: 31 bits of hash | which end opened | s. */
 #define INIT_COUNT (1u << 20)
 
 /* ---- small tables ------------------------------------------------------------------------ */

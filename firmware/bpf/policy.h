@@ -341,53 +341,50 @@ __noinline int quoted_flow_known(struct __sk_buff *skb)
 	if (!w || !c)
 		return 0;
 	struct pkt *p = &w->p;
-	struct flow_key k = {};
-	struct addr from, to;
+	struct flow_key *k = &w->lookup;
 	__be16 ports[4];
 	__u32 at = p->l4 + 8;
+	__u8 head[10];
 
+	__builtin_memset(k, 0, sizeof(*k));
+	/* the quoted packet left through the port that the error did not come in by: its source is the LAN's end */
+	struct addr *from = p->port ? &k->a : &k->b, *to = p->port ? &k->b : &k->a;
+	if (bpf_skb_load_bytes(skb, at, head, sizeof(head)))
+		return 0;
 	if (p->family == 4) {
-		struct ip4_header ip;
-		if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.vihl >> 4 != 4 || (ip.vihl & 15) < 5)
+		__be32 ends[2];
+		if (head[0] >> 4 != 4 || (head[0] & 15) < 5 || (head[6] & 0x1f) || head[7] ||
+		    bpf_skb_load_bytes(skb, at + 12, ends, sizeof(ends)))
 			return 0;
-		addr_from4(&from, ip.src);
-		addr_from4(&to, ip.dst);
-		k.proto = ip.proto;
-		at += (ip.vihl & 15) * 4;
-		if (ip.frag & bpf_htons(0x1fff))
-			return 0;
+		addr_from4(from, ends[0]);
+		addr_from4(to, ends[1]);
+		k->proto = head[9];
+		at += (head[0] & 15) * 4;
 	} else {
-		struct ip6_header ip;
-		if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || bpf_ntohl(ip.flow) >> 28 != 6)
+		if (head[0] >> 4 != 6 || bpf_skb_load_bytes(skb, at + 8, from, 16) || bpf_skb_load_bytes(skb, at + 24, to, 16))
 			return 0;
-		addr_from6(&from, ip.src);
-		addr_from6(&to, ip.dst);
-		k.proto = ip.next;
-		at += sizeof(ip);
+		k->proto = head[6];
+		at += 40;
 	}
 	__u16 sport = 0, dport = 0;
 	if (at + 8 > p->ip_end || bpf_skb_load_bytes(skb, at, ports, 8))
 		return 0;
-	if (k.proto == PROTO_TCP || k.proto == PROTO_UDP) {
+	if (k->proto == PROTO_TCP || k->proto == PROTO_UDP) {
 		sport = bpf_ntohs(ports[0]);
 		dport = bpf_ntohs(ports[1]);
-	} else if (k.proto == PROTO_ICMP || k.proto == PROTO_ICMP6) {
+	} else if (k->proto == PROTO_ICMP || k->proto == PROTO_ICMP6) {
 		if (icmp_is_echo(p->family, bpf_ntohs(ports[0]) >> 8))
 			sport = dport = bpf_ntohs(ports[2]);
 	}
-	/* the quoted packet left through the port that the error did not come in by */
-	k.family = p->family;
-	k.vlan = p->key.vlan;
-	k.a = p->port ? from : to;
-	k.b = p->port ? to : from;
-	k.pa = p->port ? sport : dport;
-	k.pb = p->port ? dport : sport;
-	w->lookup = k;
-	struct flow *f = flow_get(flow_index(flow_hash(&k, c->flow_seed)));
-	if (f && flow_known(f, p->now_s, k.proto))
+	k->family = p->family;
+	k->vlan = p->key.vlan;
+	k->pa = p->port ? sport : dport;
+	k->pb = p->port ? dport : sport;
+	struct flow *f = flow_get(flow_index(flow_hash(k, c->flow_seed)));
+	if (f && flow_known(f, p->now_s, k->proto))
 		return 1;
-	return opener_recalled(opener_hash(&from, &to, sport, dport, k.proto, c->flow_seed), p->now_s,
-			       k.proto == PROTO_TCP ? KNOWN_TCP_S : KNOWN_S);
+	struct opener_key o = opener_key(from, to, sport, dport, k->proto, c->flow_seed);
+	return opener_recall(&o, p->now_s, k->proto == PROTO_TCP ? KNOWN_TCP_S : KNOWN_S) == RECALLED_SENDER;
 }
 
 /* Layer 9, side IN and not local: 1 when refused; what lets it in is noted in p->inbound. */

@@ -28,7 +28,8 @@ class MemoryMap:
 def cache() -> FlowCache:
     control = Control(MemoryMap(abi.CONTROL, 1))  # type: ignore[arg-type]
     control.record["flow_seed"] = 0x1234567
-    return FlowCache(MemoryMap(abi.FLOW, abi.FLOW_COUNT), control)  # type: ignore[arg-type]
+    tags = MemoryMap(abi.FLOW_TAGS, abi.FLOW_COUNT // abi.FLOW_WAYS)
+    return FlowCache(MemoryMap(abi.FLOW, abi.FLOW_COUNT), tags, control)  # type: ignore[arg-type]
 
 
 def make(count: int, seed: int = 1) -> np.ndarray:

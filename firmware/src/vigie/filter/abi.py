@@ -200,6 +200,8 @@ FLOW: Final = _struct(
     ("hold_start_ms", "u4"),
 )
 
+FLOW_TAGS: Final = _struct(("tag", "u2", (FLOW_WAYS,)))
+
 EXCEPTION_KEY: Final = _struct(("prefixlen", "u4"), _mac("mac"), ("pad", "u1", (6,)), _addr("addr"))
 EXCEPTION_VALUE: Final = _struct(("until_s", "u4"), ("port", "u2"), ("proto", "u1"), ("action", "u1"))
 EXCEPTION_MAC_BITS: Final = 96
@@ -286,6 +288,7 @@ STRUCTS: Final[dict[str, np.dtype[np.void]]] = {
     "class_entry": CLASS_ENTRY,
     "flow_key": FLOW_KEY,
     "flow": FLOW,
+    "flow_tags": FLOW_TAGS,
     "exception_key": EXCEPTION_KEY,
     "exception_value": EXCEPTION_VALUE,
     "local_name_key": LOCAL_NAME_KEY,
@@ -311,6 +314,7 @@ MAPS: Final[dict[str, tuple[np.dtype[np.void] | None, np.dtype[np.void] | None]]
     "state": (None, STATE),
     "images": (None, None),
     "flows": (None, FLOW),
+    "flow_tags": (None, FLOW_TAGS),
     "openers": (None, None),
     "exceptions": (EXCEPTION_KEY, EXCEPTION_VALUE),
     "local_names": (LOCAL_NAME_KEY, LOCAL_NAME_VALUE),

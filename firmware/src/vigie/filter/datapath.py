@@ -101,7 +101,7 @@ class DataPath:
             if value is not None and value.itemsize != map_.value_size:
                 raise LayoutError(f"map {name}: values of {map_.value_size} bytes, {value.itemsize} expected")
         self.settings = Control(self.maps["control"])
-        self.cache = FlowCache(self.maps["flows"], self.settings)
+        self.cache = FlowCache(self.maps["flows"], self.maps["flow_tags"], self.settings)
         self.state: np.void = np.frombuffer(self.maps["state"].mmap(), dtype=abi.STATE, count=1)[0]
         self.tables = Tables(self.maps, self.settings)
         self._cpus = possible_cpus()

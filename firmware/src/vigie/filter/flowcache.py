@@ -84,11 +84,12 @@ def key_of_event(event: Event) -> bytes:
 class FlowCache:
     """`rows` is the whole cache (dtype `abi.FLOW`, shape (FLOW_COUNT,)) on the shared memory; tag 0 = free."""
 
-    def __init__(self, flows: Map, control: Control) -> None:
+    def __init__(self, flows: Map, tags: Map, control: Control) -> None:
         if flows.value_size != abi.FLOW.itemsize or flows.max_entries != abi.FLOW_COUNT:
             raise LayoutError(f"map flows has {flows.max_entries} entries of {flows.value_size} bytes")
         self._memory = flows.mmap()
         self.rows: Flows = np.frombuffer(self._memory, dtype=abi.FLOW, count=abi.FLOW_COUNT)
+        self._tags = np.frombuffer(tags.mmap(), dtype=np.uint16, count=abi.FLOW_COUNT)
         self._control = control
 
     @property
@@ -172,6 +173,8 @@ class FlowCache:
             rows[places[winners]] = new[winners]
             fence()
             rows["tag"][places[winners]] = tags[winners]
+            short = (tags[winners] >> np.uint64(32)).astype(np.uint16)
+            self._tags[places[winners]] = np.where(short == 0, np.uint16(1), short)
             added += len(winners)
             waiting = np.setdiff1d(waiting, winners, assume_unique=True)
         return added

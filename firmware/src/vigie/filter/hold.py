@@ -40,7 +40,7 @@ STALE_NS = 2_000_000_000  # left in the ring by a worker that was killed: the cl
 # A program run that read the entry before the verdict was written may write over it: looked at again, twice.
 CONFIRM_NS = (2_000_000, 50_000_000)
 CONFIRM_MAX = 4096
-MAPS = ("control", "flows", "images", "local_names", "held")
+MAPS = ("control", "flows", "flow_tags", "images", "local_names", "held")
 _PR_SET_PDEATHSIG = 1
 
 Token = tuple[Event, Segment]
@@ -240,7 +240,7 @@ def serve(maps_dir: Path, reports: socket.socket) -> None:
     maps = {name: Map.pinned(maps_dir / name) for name in MAPS}
     control = Control(maps["control"])
     names = Names(control, maps["images"], maps["local_names"])
-    wire = KernelWire(control, FlowCache(maps["flows"], control), reports)
+    wire = KernelWire(control, FlowCache(maps["flows"], maps["flow_tags"], control), reports)
     holder = Holder(wire, names.verdict, int(control.record["hold_ms"]) * 1_000_000)
     ring = RingReader(maps["held"])
     poll = select.poll()
