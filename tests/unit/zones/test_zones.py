@@ -107,6 +107,14 @@ def test_two_gateways_and_their_addresses() -> None:
     assert set(zones.gateway_addresses()) == {GW4, GW6}
 
 
+def test_seeing_the_same_gateways_again_changes_nothing() -> None:
+    zones = Zones()
+    for now in range(3):
+        zones.step(gateway(1, now))
+        zones.step(GatewaySeen(1, GW, GW6, now))
+        assert list(zones.gateways.items()) == [(GW, (GW4, GW6))]
+
+
 def test_neighbours_are_the_wan_hosts_that_are_no_gateway() -> None:
     zones = Zones()
     host = HostSeen(1, b"\x02\0\0\0\0\x09", ip_address("192.0.2.9"), 1.0)

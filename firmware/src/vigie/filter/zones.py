@@ -254,6 +254,8 @@ class Zones:
 
     def _remember_gateway(self, seen: GatewaySeen) -> None:
         """The MAC now holds the address; another MAC that held it is no gateway any more."""
+        if seen.address in self.gateways.get(seen.mac, ()):
+            return  # order included: what follows a change of gateways is a new policy epoch
         kept = {
             mac: rest
             for mac, held in self.gateways.items()
