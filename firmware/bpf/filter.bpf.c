@@ -233,6 +233,12 @@ __noinline int gates(struct __sk_buff *skb)
 		return 1;
 	}
 	if (p->side != SIDE_UNKNOWN) {
+		/* Both ends on the wrong side: the cables have just been exchanged, or somebody pretends so. */
+		int from_here = on_link(c, &p->src, p->family), to_here = on_link(c, &p->dst, p->family);
+		if (from_here != to_here && from_here == (p->side == SIDE_IN))
+			p->side = SIDE_UNKNOWN;
+	}
+	if (p->side != SIDE_UNKNOWN) {
 		const struct addr *remote = remote_of(p);
 		p->local = on_link(c, remote, p->family);
 		if (p->local && p->side == SIDE_IN && is_gateway_mac(c, p->smac) &&
@@ -275,7 +281,7 @@ static __always_inline void flow_refresh(struct flow *f, struct pkt *p, __u32 op
 	if (!flow_opener(flags))
 		flags |= opener << FL_INIT_SHIFT;
 	if (bare_syn(p)) {	/* the tuple is used anew */
-		flags &= ~(0xffff0000u | FL_CLOSED | FL_ANSWERED | FL_HELLO | FL_HOLD | (3u << FL_INIT_SHIFT));
+		flags &= ~(0xffff0000u | FL_CLOSED | FL_ANSWERED | FL_HELLO | FL_HOLD | FL_NAMED | (3u << FL_INIT_SHIFT));
 		flags |= opener << FL_INIT_SHIFT;
 		if (hello)
 			flags |= FL_HELLO;
@@ -360,10 +366,15 @@ __noinline int decide(struct __sk_buff *skb)
 	if (f)
 		p->known = flow_known(f, p->now_s, p->proto);
 	__u32 opener = find_opener(p, c, p->known ? f : 0);
-	if (c->wan_port >= 0 && opener)
+	if (p->side != SIDE_UNKNOWN && opener)
 		p->opener = opener == 2u - (__u32)c->wan_port ? 1 : 2;
 
-	if (f && p->known && meta_epoch(f->meta) == p->gen && !(f->flags & FL_INSPECT) && !bare_syn(p) &&
+	if (f && p->known && (f->flags & FL_NAMED) && meta_verdict(f->meta) == V_REFUSE && !bare_syn(p)) {
+		settle(p, V_REFUSE, meta_reason(f->meta));
+		p->class = f->class;
+		p->cached = 1;
+		WRITE_ONCE(f->meta, meta_make(p->gen, p->verdict, p->reason, p->hash));
+	} else if (f && p->known && meta_epoch(f->meta) == p->gen && !(f->flags & FL_INSPECT) && !bare_syn(p) &&
 	    (!f->until_s || f->until_s > p->now_s) &&
 	    macs_match(f, p->port, p->smac, p->dmac, c->wan_port, *(const __u64 *)c->box_mac)) {
 		__u64 meta = READ_ONCE(f->meta);
@@ -440,7 +451,7 @@ __noinline int act(struct __sk_buff *skb)
 			event_packet(skb, E_DNS, p->payload);
 			if ((p->features & F_RESOLVED) && p->sport == 53 && p->side == SIDE_IN && p->known)
 				learn_answers(skb);
-		} else if (p->proto == PROTO_UDP && !p->cached && is_dhcp(p)) {
+		} else if (p->proto == PROTO_UDP && !p->cached && p->reason != R_MULTICAST && is_dhcp(p)) {
 			event_packet(skb, E_DHCP, p->payload);
 		}
 		return TC_ACT_OK;

@@ -211,6 +211,8 @@ static __always_inline int hello_check(struct __sk_buff *skb, struct pkt *p, str
 				p->class = class;
 				p->category = category;
 			}
+			if (p->verdict == V_REFUSE)
+				f->flags |= FL_NAMED;
 			event_name(E_NAME);
 			return 1;
 		}

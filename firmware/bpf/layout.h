@@ -137,6 +137,7 @@ struct class_entry {
 #define FL_CLOSED	(1u << 6)	/* RST, or FIN both ways */
 #define FL_LOCAL	(1u << 7)
 #define FL_INIT_SHIFT	8		/* enum initiator, 2 bits */
+#define FL_NAMED	(1u << 10)	/* refused by its server's name: no epoch forgets it, only a new connection */
 #define FL_TCP_SHIFT	16		/* TCP flags seen from a: bits 16-23, from b: 24-31 */
 
 struct flow_key {

@@ -15,6 +15,7 @@ struct name_walk {
 	__u32 slot;
 	__u32 features;
 	__u32 now_s;
+	__u64 last;		/* hash of the longest suffix so far: in the end, of the name */
 	__u64 row, forced;	/* class rows: longest listed; longest with CLASS_FORCE */
 	__u64 device_exception, any_exception;	/* longest: action | until_s<<8 */
 	__u8 never, rank, pad[2];
@@ -37,6 +38,7 @@ static __always_inline void suffix_seen(struct name_walk *n)
 {
 	__u64 hash = n->h ^ (n->h >> 32);
 	hash *= NAME_FINAL;
+	n->last = hash;
 
 	/* longer suffixes come later and win */
 	if (n->features & F_LOCAL_NAMES) {
@@ -99,8 +101,7 @@ __noinline int name_decide(void)
 	bpf_loop(NAME_MAX + 1, name_byte, &n, 0);
 	if (w->name_dotted)	/* text starts without a separator */
 		suffix_seen(&n);
-	__u64 whole = n.h ^ (n.h >> 32);
-	w->p.name_hash = whole ? whole : 1;
+	w->p.name_hash = n.last;
 	w->p.rank = n.rank;
 	w->p.name_never = n.never && !n.forced;
 	__u64 exception = n.device_exception ? n.device_exception : n.any_exception;

@@ -69,6 +69,7 @@ FL_REDIRECT1: Final = 1 << 4
 FL_ANSWERED: Final = 1 << 5
 FL_CLOSED: Final = 1 << 6
 FL_LOCAL: Final = 1 << 7
+FL_NAMED: Final = 1 << 10
 FL_INIT_SHIFT: Final = 8
 FL_TCP_SHIFT: Final = 16
 NO_VLAN: Final = 0xFFFF

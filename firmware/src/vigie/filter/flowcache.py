@@ -128,7 +128,9 @@ class FlowCache:
         return None
 
     def decide(self, key: bytes, verdict: Verdict, reason: Reason, *, clear: int = abi.FL_HOLD | abi.FL_HELLO) -> bool:
-        """Write a verdict into the entry of `key` for the present epoch; False when there is no such entry.
+        """Write a verdict by server name into the entry of `key`, for the present epoch; a refusal outlives it.
+
+        False when there is no such entry.
 
         The verdict goes first, in one word, then the flags in `clear` are taken away: a program never sees the flow
         released without it. Packets counted between the two reads of the flags are not lost: flags hold no counts.
@@ -140,7 +142,8 @@ class FlowCache:
         tag = int(row["tag"])
         row["meta"] = abi.join_meta(self._control.gen, verdict, reason, tag >> 48)
         fence()
-        row["flags"] = int(row["flags"]) & ~clear & 0xFFFFFFFF
+        named = abi.FL_NAMED if verdict == Verdict.REFUSE else 0
+        row["flags"] = int(row["flags"]) & ~clear & 0xFFFFFFFF | named
         return int(row["tag"]) == tag
 
     def insert(self, flows: Flows) -> int:
