@@ -44,6 +44,7 @@ def open_office(console: Console, *, plain: bool, offload: bool) -> Iterator[Off
         lab.wait_until_ready()
         if office.product is not None:
             office.product.wait_roles()
+            office.product.wait_holding()
         times["setup_s"] = time.monotonic() - start
         yield office
 

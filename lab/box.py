@@ -211,6 +211,15 @@ class Product:
             time.sleep(0.05)
         return time.monotonic() - start
 
+    def wait_holding(self, seconds: float = 20.0) -> float:
+        """Until names over several frames are read (by a process of its own); returns the time (s)."""
+        start = time.monotonic()
+        while not self.status()["hold"]["alive"]:
+            if time.monotonic() - start > seconds:
+                raise AssertionError(f"names are not held after {seconds} s\n{self.log}")
+            time.sleep(0.02)
+        return time.monotonic() - start
+
     def wait_learning_over(self, seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
         while (inbound := self.status()["inbound"])["mode"] != 2:

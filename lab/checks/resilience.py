@@ -48,6 +48,8 @@ def restarted(office: Office) -> str:
             took = office.box.start() * 1000
             office.times["daemon_restart"] = max(office.times.get("daemon_restart", 0.0), took)
             lines.append(f"ready after {took:.0f} ms")
+            holding = took + office.box.wait_holding() * 1000
+            office.times["daemon_restart_names"] = max(office.times.get("daemon_restart_names", 0.0), holding)
             pc.must_refuse_fast(office.indicators.toxic4, plan.HTTPS)
             office["internet"].must_not_reach(plan.host6("printer"), 9100, attempts=1)
         lines.append(talk.must_live(300))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import ssl
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from lab.netns import Namespace, Result
@@ -95,3 +98,62 @@ def curl(namespace: Namespace, url: str, ca: Path, *more: str, timeout: float = 
 
 def dig(namespace: Namespace, name: str, server: str, *more: str) -> Result:
     return namespace.run("dig", "+tries=1", "+time=2", f"@{server}", name, *more, timeout=6)
+
+
+def late_hello(name: str) -> bytes:
+    """A real ClientHello longer than a segment whose server name comes last, as browsers that shuffle extensions do."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(BIG_ALPN)
+    outgoing = ssl.MemoryBIO()
+    tls = context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=name)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        tls.do_handshake()
+    record = outgoing.read()
+    body = record[9:]  # record header 5, handshake header 4
+    place = 34  # version, random
+    place += 1 + body[place]  # session id
+    place += 2 + int.from_bytes(body[place : place + 2], "big")  # cipher suites
+    place += 1 + body[place]  # compression methods
+    extensions, found, rest = body[place + 2 :], b"", b""
+    while extensions:
+        end = 4 + int.from_bytes(extensions[2:4], "big")
+        one, extensions = extensions[:end], extensions[end:]
+        if one[:2] == b"\0\0":
+            found = one
+        else:
+            rest += one
+    return record[:9] + body[: place + 2] + rest + found
+
+
+def say_hello(
+    namespace: Namespace,
+    address: str,
+    port: int,
+    hello: bytes,
+    cuts: Sequence[int] = (),
+    pause: float = 0.0,
+    timeout: float = 3.0,
+) -> Attempt:
+    """Send a ClientHello in pieces cut at these offsets; "reached" when the server answers anything."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = namespace.socket(family, socket.SOCK_STREAM)
+    sock.settimeout(timeout)
+    start = time.monotonic()
+    outcome, detail = "reached", ""
+    try:
+        with sock:
+            sock.connect((address, port))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for begin, end in pairwise([0, *cuts, len(hello)]):
+                sock.sendall(hello[begin:end])
+                time.sleep(pause)
+            detail = f"{len(sock.recv(4096))} bytes back"
+    except TimeoutError:
+        outcome, detail = "silence", "no answer"
+    except OSError as error:
+        outcome = "refused" if error.errno in REFUSED else "silence"
+        detail = errno.errorcode.get(error.errno or 0, str(error))
+    what = f"{len(hello)} bytes of ClientHello to {address} in {len(cuts) + 1} pieces"
+    return Attempt(namespace.label, what, outcome, detail, (time.monotonic() - start) * 1000)
