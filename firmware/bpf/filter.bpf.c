@@ -274,20 +274,21 @@ __noinline int layers(struct __sk_buff *skb)
 /* Brings the entry of a re-decided flow up to date. */
 static __always_inline void flow_refresh(struct flow *f, struct pkt *p, __u32 opener, __u32 topo, int hello)
 {
-	__u32 flags = f->flags & ~(FL_REDIRECT0 | FL_REDIRECT1 | FL_LOCAL);
-	flags |= redirect_flags(p);
+	__u32 set = redirect_flags(p), clear = FL_REDIRECT0 | FL_REDIRECT1 | FL_LOCAL;
+
 	if (p->local)
-		flags |= FL_LOCAL;
-	if (!flow_opener(flags))
-		flags |= opener << FL_INIT_SHIFT;
+		set |= FL_LOCAL;
+	if (!flow_opener(f->flags))
+		set |= opener << FL_INIT_SHIFT;
 	if (bare_syn(p)) {	/* the tuple is used anew */
-		flags &= ~(0xffff0000u | FL_CLOSED | FL_ANSWERED | FL_HELLO | FL_HOLD | FL_NAMED | (3u << FL_INIT_SHIFT));
-		flags |= opener << FL_INIT_SHIFT;
+		clear |= 0xffff0000u | FL_CLOSED | FL_ANSWERED | FL_HELLO | FL_HOLD | FL_NAMED | (3u << FL_INIT_SHIFT);
+		set |= opener << FL_INIT_SHIFT;
 		if (hello)
-			flags |= FL_HELLO;
+			set |= FL_HELLO;
 		f->hold_start_ms = p->seq;
 	}
-	f->flags = flags;
+	__sync_fetch_and_and(&f->flags, ~(clear & ~set));
+	__sync_fetch_and_or(&f->flags, set);
 	f->until_s = p->until_s;
 	f->topo = topo;
 	if (p->class)
@@ -296,7 +297,8 @@ static __always_inline void flow_refresh(struct flow *f, struct pkt *p, __u32 op
 		mac_to(f->mac_a, p->port ? p->dmac : p->smac);
 		mac_to(f->mac_b, p->port ? p->smac : p->dmac);
 	}
-	WRITE_ONCE(f->meta, meta_make(p->gen, p->verdict, p->reason, p->hash));
+	/* not over a verdict that userspace has written meanwhile (a server's name) */
+	__sync_val_compare_and_swap(&f->meta, p->meta, meta_make(p->gen, p->verdict, p->reason, p->hash));
 }
 
 /* After a decision by the layers: the flow's entry, updated or made; 0 when it has and gets none. */
@@ -363,27 +365,29 @@ __noinline int decide(struct __sk_buff *skb)
 		w->lookup = p->key;
 		f = flow_get(flow_index(p->hash));
 	}
-	if (f)
+	if (f) {
+		p->meta = READ_ONCE(f->meta);
 		p->known = flow_known(f, p->now_s, p->proto);
+	}
 	__u32 opener = find_opener(p, c, p->known ? f : 0);
 	if (p->side != SIDE_UNKNOWN && opener)
 		p->opener = opener == 2u - (__u32)c->wan_port ? 1 : 2;
 
-	if (f && p->known && (f->flags & FL_NAMED) && meta_verdict(f->meta) == V_REFUSE && !bare_syn(p)) {
-		settle(p, V_REFUSE, meta_reason(f->meta));
+	if (f && p->known && (f->flags & FL_NAMED) && meta_verdict(p->meta) == V_REFUSE && !bare_syn(p)) {
+		settle(p, V_REFUSE, meta_reason(p->meta));
 		p->class = f->class;
 		p->cached = 1;
 		WRITE_ONCE(f->meta, meta_make(p->gen, p->verdict, p->reason, p->hash));
-	} else if (f && p->known && meta_epoch(f->meta) == p->gen && !(f->flags & FL_INSPECT) && !bare_syn(p) &&
+	} else if (f && p->known && meta_epoch(p->meta) == p->gen && !(f->flags & FL_INSPECT) && !bare_syn(p) &&
 	    (!f->until_s || f->until_s > p->now_s) &&
 	    macs_match(f, p->port, p->smac, p->dmac, c->wan_port, *(const __u64 *)c->box_mac)) {
-		__u64 meta = READ_ONCE(f->meta);
-		settle(p, meta_verdict(meta), meta_reason(meta));
+		settle(p, meta_verdict(p->meta), meta_reason(p->meta));
 		p->class = f->class;
 		p->cached = 1;
 		__u32 want = redirect_flags(p), flags = f->flags;
 		if (f->topo != topo || (flags & (FL_REDIRECT0 | FL_REDIRECT1)) != want) {
-			f->flags = (flags & ~(FL_REDIRECT0 | FL_REDIRECT1)) | want;
+			__sync_fetch_and_and(&f->flags, ~(FL_REDIRECT0 | FL_REDIRECT1) | want);
+			__sync_fetch_and_or(&f->flags, want);
 			f->topo = topo;
 		}
 	} else {

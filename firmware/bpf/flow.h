@@ -253,8 +253,8 @@ static __always_inline void flow_account(struct flow *f, __u32 port, __u32 packe
 	if ((tcp_flags & TCP_RST) ||
 	    ((flags >> FL_TCP_SHIFT) & (flags >> (FL_TCP_SHIFT + 8)) & TCP_FIN))
 		flags |= FL_CLOSED;
-	if (flags != old)
-		f->flags = flags;
+	if (flags != old)	/* atomic: userspace may be taking FL_HOLD away on another processor */
+		__sync_fetch_and_or(&f->flags, flags & ~old);
 	if (f->last_s != now_s)
 		f->last_s = now_s;
 }

@@ -192,7 +192,7 @@ static __always_inline int hello_check(struct __sk_buff *skb, struct pkt *p, str
 			kind = offset > 0 && offset < HELLO_BYTES_MAX ? HELLO_MORE : client_hello(skb);
 		}
 		if (kind == HELLO_NAME) {
-			f->flags = flags & ~FL_HELLO;
+			__sync_fetch_and_and(&f->flags, ~FL_HELLO);
 			__u8 class = p->class, category = p->category;
 			switch (name_decide()) {
 			case NAME_EXC_BLOCK:
@@ -212,14 +212,14 @@ static __always_inline int hello_check(struct __sk_buff *skb, struct pkt *p, str
 				p->category = category;
 			}
 			if (p->verdict == V_REFUSE)
-				f->flags |= FL_NAMED;
+				__sync_fetch_and_or(&f->flags, FL_NAMED);
 			event_name(E_NAME);
 			return 1;
 		}
 		if (kind == HELLO_BAD)
 			p->anomaly = R_BAD_TLS;
 		if (kind != HELLO_MORE) {
-			f->flags = flags & ~FL_HELLO;
+			__sync_fetch_and_and(&f->flags, ~FL_HELLO);
 			return 0;
 		}
 		f->hold_start_ms = now_ms;
@@ -227,15 +227,21 @@ static __always_inline int hello_check(struct __sk_buff *skb, struct pkt *p, str
 	__u64 silent = p->ns - c->heartbeat_ns;
 	if (!(p->features & F_HOLD) || ((__s64)silent > 0 && silent > HOLD_SILENT_NS) ||
 	    now_ms - f->hold_start_ms > c->hold_ms) {
-		f->flags = flags & ~(FL_HELLO | FL_HOLD);
+		__sync_fetch_and_and(&f->flags, ~(FL_HELLO | FL_HOLD));
 		count(C_HOLD_EXPIRED, 1, 0);
 		return 0;
 	}
-	f->flags = flags | FL_HOLD;
+	if (!(flags & FL_HOLD))
+		__sync_fetch_and_or(&f->flags, FL_HOLD);
+	__u64 meta = READ_ONCE(f->meta);
+	if (meta_verdict(meta) == V_REFUSE) {	/* userspace has just decided */
+		settle(p, V_REFUSE, meta_reason(meta));
+		return 1;
+	}
 	__u8 verdict = p->verdict;
 	if (hold_frame(skb))
 		return 2;
 	p->verdict = verdict;
-	f->flags = flags & ~(FL_HELLO | FL_HOLD);
+	__sync_fetch_and_and(&f->flags, ~(FL_HELLO | FL_HOLD));
 	return 0;
 }

@@ -84,6 +84,7 @@ struct pkt {
 	struct flow_key key;
 	struct addr src, dst;
 	__u64 hash;
+	__u64 meta;		/* of the flow's entry, as first read */
 	__u64 smac, dmac;
 	__u64 ns;
 	__u32 now_s;
