@@ -20,7 +20,6 @@ from typing import Any
 from vigie.errors import BaseError, KernelError, LinkError, VigieError
 from vigie.filter import base_store, surroundings
 from vigie.filter.api import Api, Hub
-from vigie.filter.base.additions import Additions
 from vigie.filter.config import Config
 from vigie.filter.datapath import DataPath, layout_dir
 from vigie.filter.engine import Engine
@@ -69,19 +68,22 @@ class Daemon:
 
     async def run(self) -> int:
         """Everything, from bringing up to leaving."""
-        additions, lists_problem = base_store.box_lists()
-        ports = self._bring_up(additions)
-        if lists_problem:
-            self._engine.problems["lists"] = lists_problem
-        operations = Operations(self._engine, self._hub, additions, self._hold_alive, self._stop)
+        ports = self._bring_up()
+        operations = Operations(self._engine, self._hub, self._hold_alive, self._stop)
         api = Api(operations.once(), operations.streams(), self._config.socket_group)
         await api.start(self._config.socket)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, False)
         ring = self._datapath.events()
-        loop.add_reader(ring.fd, lambda: self._engine.on_records(ring.read(RING_RECORDS)))
         carriers = surroundings.CarrierWatch()
+
+        def on_ring() -> None:
+            # A cable pulled is known before what came in by the other one: else it would look like an impostor.
+            self._on_carriers(carriers)
+            self._engine.on_records(ring.read(RING_RECORDS))
+
+        loop.add_reader(ring.fd, on_ring)
         loop.add_reader(carriers.fileno(), self._on_carriers, carriers)
         tasks = [asyncio.create_task(self._guarded(work), name=name) for name, work in self._work(ports)]
         notify("READY=1\nSTATUS=filtering")
@@ -130,7 +132,7 @@ class Daemon:
 
     # ---- up and down -------------------------------------------------------------------------------------------
 
-    def _bring_up(self, additions: Additions) -> tuple[str, str]:
+    def _bring_up(self) -> tuple[str, str]:
         """Data path with base and policy first, hooks next, the bridge last: no frame is forwarded unfiltered."""
         config, net = self._config, self._net
         ports = config.ports or surroundings.find_ports(net, config.bridge)
@@ -143,7 +145,7 @@ class Daemon:
         links = [net.link(name) for name in ports]
         datapath.settings.set_ports([link.index for link in links], [link.mtu for link in links])
         engine.start()
-        self._load_base(engine, additions)
+        self._load_base(engine)
         self._attach(ports)
         migration.finish(*ports, config.bridge)
         engine.on_surroundings(surroundings.look(net, ports, config.bridge))
@@ -163,32 +165,39 @@ class Daemon:
         if not config.early_loader:
             self._net.ensure_bridge(config.bridge, ports)
 
-    def _load_base(self, engine: Engine, additions: Additions) -> None:
+    def _load_base(self, engine: Engine) -> None:
         """The kept base, else the built-in one, else the image that is in force already, else one without feeds."""
         faults = []
         for path in (self._config.base, self._config.builtin_base):
+            if not path.exists():
+                continue  # a new box has only the built-in one
             try:
-                prepared = base_store.prepare(path, additions)
-            except (BaseError, OSError) as e:
+                prepared = base_store.prepare(path)
+                self._install(engine, prepared)
+            except (BaseError, KernelError) as e:
+                log.error("%s", e)
                 faults.append(str(e))
                 continue
-            engine.install_base(prepared)
-            if faults:
-                engine.problems["base"] = faults[0]
-            del prepared
-            self._keep_image()
-            return
-        if engine.datapath.image_header() is None:
-            engine.install_base(base_store.prepare_empty(additions))
-        engine.problems["base"] = faults[0]
-        log.error("no base file can be used: %s", "; ".join(faults))
+            break
+        else:
+            faults.append(f"no base: neither {self._config.base} nor {self._config.builtin_base} can be used")
+            if engine.datapath.image_header() is None:
+                self._install(engine, base_store.prepare(None))
+        if faults:
+            engine.problems["base"] = faults[0]
 
-    def _keep_image(self) -> None:
-        """The image of the early loader follows the base in force."""
+    def _install(self, engine: Engine, prepared: base_store.Prepared) -> None:
+        """Puts a base into force; the image of the early loader follows it."""
         try:
-            self._engine.base.keep_image(self._config.image)
+            engine.install_base(prepared)
+            if prepared.info.path:
+                prepared.image.save(self._config.image)
         except BaseError as e:
             log.warning("%s", e)
+            if engine.base.info is not prepared.info:
+                raise
+        finally:
+            prepared.close()
 
     def _leave(self, ports: tuple[str, str]) -> None:
         """Frames are not held for nobody; the rest stays, unless it was asked to go."""

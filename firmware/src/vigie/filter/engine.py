@@ -17,7 +17,8 @@ from vigie.contract.codes import Action, EventKind, InboundMode
 from vigie.errors import KernelError, SourceError
 from vigie.filter import abi, learning, local_policy
 from vigie.filter.base import lists
-from vigie.filter.base_store import BaseInfo, BaseStore, Prepared
+from vigie.filter.base_builder import BaseInfo
+from vigie.filter.base_store import BaseStore, Prepared
 from vigie.filter.config import Config
 from vigie.filter.datapath import DataPath
 from vigie.filter.entries import EssentialPort, ExceptionEntry, InboundAllow, LocalName, Quarantine
@@ -134,6 +135,9 @@ class Engine:
             self.base.install(prepared)
             self.apply_policy()
         self.problems.pop("base", None)
+        self.problems.pop("lists", None)
+        if prepared.info.problem:
+            self.problems["lists"] = prepared.info.problem
         log.info("base %d in force (%d IPv4, %d IPv6, %d names)", *_figures(prepared.info))
         return prepared.info
 

@@ -16,7 +16,6 @@ from vigie.errors import DaemonError, ListError, UsageError
 from vigie.filter import abi, base_store, journal_query, selftest, status, why, wording
 from vigie.filter.api import Hub, Operation, Params, Stream
 from vigie.filter.base import lists
-from vigie.filter.base.additions import Additions
 from vigie.filter.engine import Engine
 from vigie.filter.journal import Attempt
 from vigie.filter.learning import Use
@@ -37,13 +36,11 @@ class Operations:
         self,
         engine: Engine,
         hub: Hub,
-        additions: Additions,
         hold_alive: Callable[[], bool],
         stop: Callable[[bool], None],
     ) -> None:
         self._engine = engine
         self._hub = hub
-        self._additions = additions
         self._hold_alive = hold_alive
         self._stop = stop
         self._applying = asyncio.Lock()
@@ -233,18 +230,20 @@ class Operations:
             raise UsageError("`path` must be absolute: the daemon has another working directory")
         async with self._applying:
             engine = self._engine
-            prepared = await asyncio.to_thread(base_store.prepare, path, self._additions)
-            info = engine.install_base(prepared)
-            del prepared  # its columns are as large as the image
-            await asyncio.to_thread(base_store.keep_file, path, engine.config.base)
-            await asyncio.to_thread(engine.base.keep_image, engine.config.image)
-            return info.to_json()
+            prepared = await asyncio.to_thread(base_store.prepare, path)
+            try:
+                info = engine.install_base(prepared)
+                await asyncio.to_thread(base_store.keep_file, path, engine.config.base)
+                await asyncio.to_thread(prepared.image.save, engine.config.image)
+            finally:
+                prepared.close()
+            return asdict(info)
 
     async def _base_show(self, _params: Params) -> dict[str, Any]:
         info = self._engine.base.info
         if info is None:
             raise DaemonError(_("aucune base n'est en vigueur"))
-        return info.to_json()
+        return asdict(info)
 
     async def _stop_op(self, params: Params) -> dict[str, Any]:
         detach = bool(params.get("detach", False))

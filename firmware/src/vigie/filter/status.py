@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from vigie.contract.codes import Reason
@@ -23,7 +24,7 @@ def collect(engine: Engine, hold_alive: bool) -> dict[str, Any]:
     base = engine.base.info
     return {
         "uptime_s": engine.now - engine.started,
-        "base": base.to_json() if base is not None else None,
+        "base": asdict(base) if base is not None else None,
         "ports": [_port(engine, port) for port in range(2)],
         "gateways": [
             {"mac": abi.mac_text(mac), "address": str(address)}
