@@ -234,8 +234,10 @@ __noinline int gates(struct __sk_buff *skb)
 	}
 	if (p->side != SIDE_UNKNOWN) {
 		/* Both ends on the wrong side: the cables have just been exchanged, or somebody pretends so. */
-		int from_here = on_link(c, &p->src, p->family), to_here = on_link(c, &p->dst, p->family);
-		if (from_here != to_here && from_here == (p->side == SIDE_IN))
+		int wrong = p->side == SIDE_IN
+			? in_link_prefix(c, &p->src) && !on_link(c, &p->dst, p->family)
+			: in_link_prefix(c, &p->dst) && !on_link(c, &p->src, p->family);
+		if (wrong)
 			p->side = SIDE_UNKNOWN;
 	}
 	if (p->side != SIDE_UNKNOWN) {

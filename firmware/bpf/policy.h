@@ -27,10 +27,9 @@ static __always_inline int link_local(const struct addr *a, __u8 family)
 	return family == 4 ? a->b[12] == 169 && a->b[13] == 254 : a->b[0] == 0xfe && (a->b[1] & 0xc0) == 0x80;
 }
 
-static __always_inline int on_link(const struct control *c, const struct addr *a, __u8 family)
+/* Inside one of the link's configured prefixes. */
+static __always_inline int in_link_prefix(const struct control *c, const struct addr *a)
 {
-	if (link_local(a, family))
-		return 1;
 	for (__u32 i = 0; i < ONLINK_MAX; i++) {
 		if (i >= c->onlink_count)
 			break;
@@ -38,6 +37,11 @@ static __always_inline int on_link(const struct control *c, const struct addr *a
 			return 1;
 	}
 	return 0;
+}
+
+static __always_inline int on_link(const struct control *c, const struct addr *a, __u8 family)
+{
+	return link_local(a, family) || in_link_prefix(c, a);
 }
 
 static __always_inline int is_gateway_mac(const struct control *c, __u64 mac)
