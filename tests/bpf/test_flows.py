@@ -15,6 +15,7 @@ from tests.support.strategies import T0
 from tests.support.town import TOXIC, Town
 from vigie.contract.codes import Action, InboundMode, Reason, Verdict
 from vigie.filter import abi
+from vigie.filter.libbpf import skb_context
 
 pytestmark = pytest.mark.bpf
 Make = Callable[..., Town]
@@ -229,6 +230,24 @@ class TestRedirect:
         for dmac in ("02:00:00:00:99:99", "ff:ff:ff:ff:ff:ff"):
             for _ in range(3):
                 assert t.sends(p.udp(p.PC, p.PLAIN, 5, 6, b"y" * 40), dmac=dmac).action == TC_ACT_OK
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_segmented_frames_count_as_on_the_wire(town: Make, known: bool) -> None:
+    t = town(modelled=False)
+    flags = "A" if known else "PA"
+    if known:
+        for _ in range(3):
+            t.sends(p.tcp(p.PC, p.PLAIN, 40000, 443, "A"))
+            t.receives(p.tcp(p.PLAIN, p.PC, 443, 40000, "A"))
+    before = np.zeros(2, np.uint64), np.zeros(2, np.uint64)
+    if known:
+        before = only_flow(t)["packets"].copy(), only_flow(t)["bytes"].copy()
+    frame = p.ether(p.tcp(p.PC, p.PLAIN, 40000, 443, flags, b"x" * 2500))
+    t.kernel.run(0, frame, skb_context(t.kernel.ifindex[0], gso_segs=3, gso_size=1000, wire_len=len(frame)))
+    flow = only_flow(t)
+    assert list(flow["packets"] - before[0]) == [3, 0]
+    assert list(flow["bytes"] - before[1]) == [2500 + 3 * 54, 0]
 
 
 def test_inbound_flood_evicts_no_flow(town: Make) -> None:

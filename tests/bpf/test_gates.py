@@ -321,6 +321,18 @@ class TestLocal:
         link_local = p.udp("fe80::1", p.PC6, 1900, 40000)
         assert town().receives(link_local, smac=p.GATEWAY_MAC).decided == (Verdict.PASS, Reason.LOCAL)
 
+    def test_exchanged_cables_open_nothing(self, town: Make) -> None:
+        """An office's frame that comes in by the believed WAN port has no side: both its ends are looked up."""
+        t = town()
+        assert t.receives(p.tcp(p.PC, p.TOXIC, 40000, 443)).decided == (Verdict.REFUSE, Reason.TOXIC_ADDRESS)
+        assert t.receives(p.tcp(p.PC, p.PLAIN, 40000, 443)).decided == (Verdict.PASS, Reason.DEFAULT)
+        assert t.sends(p.tcp(p.TOXIC, p.PC, 443, 40000, "A")).decided == (Verdict.REFUSE, Reason.TOXIC_ADDRESS)
+        hello = p.tcp(p.PC, p.PLAIN, 40000, 443, "PA", p.client_hello("evil.example"))
+        assert t.receives(hello).decided == (Verdict.REFUSE, Reason.TOXIC_SNI)
+        query = p.udp(p.PC, p.PLAIN, 40000, 53, p.dns_query("evil.example"))
+        assert t.receives(query).verdict == Verdict.NXDOMAIN
+        assert t.receives(p.tcp(p.PC, p.NEIGHBOUR, 40000, 631), smac=p.NEIGHBOUR_MAC).reason == Reason.LOCAL
+
     def test_nothing_is_local_before_roles_are_known(self, town: Make) -> None:
         got = town(wan_port=-1).sends(p.tcp(p.PC, p.NEIGHBOUR, 40000, 631))
         assert got.decided == (Verdict.PASS, Reason.DEFAULT)

@@ -224,6 +224,16 @@ class TestServerName:
         assert Web(t).says(p.client_hello("evil.example")) == REFUSED
         assert Web(t).says(p.client_hello("fine.example"))[0] == Verdict.PASS
 
+    def test_a_refusal_by_name_outlives_the_epoch(self, town: Make) -> None:
+        t = town()
+        web = Web(t)
+        assert web.says(p.client_hello("evil.example")) == REFUSED
+        for fields in ({}, {"names": {}}, {"local_names": {(None, "evil.example"): NameException(Action.ALLOW)}}):
+            t.change(**fields)
+            assert web.says(p.client_hello("evil.example")) == REFUSED
+            assert web.answers("PA", b"data") == REFUSED
+        assert Web(t).says(p.client_hello("evil.example"))[0] == Verdict.PASS, "a new connection is judged anew"
+
     def test_inbound_connections_are_not_read(self, town: Make) -> None:
         t = town(inbound_mode=InboundMode.OFF)
         t.receives(p.tcp(p.PLAIN, p.PC, 5000, 443))

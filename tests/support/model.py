@@ -105,6 +105,8 @@ class Flow:
     """Of the end behind port 0, of the end behind port 1."""
     inspect: bool = False
     hello: bool = False
+    named: bool = False
+    """Refused by its server's name: no epoch forgets it."""
     closed: bool = False
     tcp_flags: list[int] = field(default_factory=lambda: [0, 0])
 
@@ -284,13 +286,13 @@ class Model:
 
     def _case(self, port: int, frame: Frame, now: int) -> Case:
         policy = self.policy
-        side = {-1: Side.UNKNOWN, port: Side.IN}.get(policy.wan_port, Side.OUT)
+        side = self._side(port, frame)
         sport, dport = frame.ports if frame.ports is not None else (None, None)
         if side == Side.IN:
             remote, remote_port, device, device_port = frame.src, sport, frame.dmac, dport
         else:
             remote, remote_port, device, device_port = frame.dst, dport, frame.smac, sport
-        local = policy.wan_port >= 0 and self._on_link(remote)
+        local = side != Side.UNKNOWN and self._on_link(remote)
         if local and side == Side.IN and frame.smac in map(mac, policy.gw_mac):
             link_local = in_prefix(remote, "fe80::/10") or in_prefix(remote, "169.254.0.0/16")
             if not link_local and remote not in map(packed, policy.gateway):
@@ -300,13 +302,21 @@ class Model:
         if flow is not None and not flow.known(frame.proto, now):
             flow = None
         opener = self._opener(port, frame, flow, now)
-        if opener is None or policy.wan_port < 0:
+        if opener is None or side == Side.UNKNOWN:
             opener_side = Opener.UNKNOWN
         else:
             opener_side = Opener.INTERNET if opener == policy.wan_port else Opener.LAN
         return Case(
             frame, port, now, side, remote, remote_port, device, device_port, local, key, flow, opener, opener_side
         )
+
+    def _side(self, port: int, frame: Frame) -> Side:
+        if self.policy.wan_port < 0:
+            return Side.UNKNOWN
+        side = Side.IN if port == self.policy.wan_port else Side.OUT
+        ours, other = (frame.src, frame.dst) if side == Side.IN else (frame.dst, frame.src)
+        exchanged = any(in_prefix(ours, prefix) for prefix in self.policy.onlink) and not self._on_link(other)
+        return Side.UNKNOWN if exchanged else side
 
     def _opener(self, port: int, frame: Frame, flow: Flow | None, now: int) -> int | None:
         """The port whose side opened the flow."""
@@ -336,6 +346,8 @@ class Model:
     def _hit(self, case: Case) -> Blocked | None:
         """What the entry says, when it may decide."""
         flow, frame = case.flow, case.frame
+        if flow is not None and flow.named and not frame.is_bare_syn:
+            return flow.verdict, flow.reason
         if flow is None or flow.epoch != self.policy.gen or flow.inspect or frame.is_bare_syn:
             return None
         if flow.until and flow.until <= case.now:
@@ -372,7 +384,7 @@ class Model:
                 self._remember_opener(case)
         if frame.is_bare_syn:  # the tuple is used anew
             flow.opener = case.port
-            flow.closed = False
+            flow.closed = flow.named = False
             flow.tcp_flags = [0, 0]
             flow.hello = case.side != Side.IN and not case.local
         flow.epoch, flow.verdict, flow.reason, flow.until = self.policy.gen, verdict, reason, case.until
@@ -408,6 +420,7 @@ class Model:
             blocked = self._judge_name(case, name, Verdict.REFUSE, Reason.TOXIC_SNI)
             if blocked:
                 verdict, reason = blocked
+                flow.named = True
             elif verdict == Verdict.PASS and case.observed is not None:
                 verdict, reason = Verdict.OBSERVE, case.observed
             flow.verdict, flow.reason = verdict, reason
@@ -719,8 +732,8 @@ class Model:
     def _port_listed(self, address: bytes, port: int | None, family: int) -> bool:
         if port is None:
             return False
-        version = {4: ".", 6: ":"}[family]
-        return any(version in a and packed(a) == address and p == port for a, p in self.policy.base_ports)
+        listed = [(a, p) for a, p in self.policy.base_ports if (":" in a) == (family == 6)]
+        return any(packed(a) == address and p == port for a, p in listed)
 
     def _geo_of(self, address: bytes, family: int) -> tuple[int, str]:
         found = _longest(list(self.policy.geo), address, family)
