@@ -35,10 +35,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _run(args: argparse.Namespace) -> int:
-    from vigie.filter import daemon
     from vigie.filter.config import load
+    from vigie.filter.daemon import run
 
-    return daemon.run(load(args.config))
+    return run(load(args.config))
 
 
 def _stop(args: argparse.Namespace) -> int:

@@ -19,9 +19,11 @@ from pathlib import Path
 from vigie.errors import BaseError, ImageError
 from vigie.filter import abi
 from vigie.filter.base.lookup import Lookup
-from vigie.filter.base_builder import BaseInfo
+from vigie.filter.base_builder import BaseInfo, box_lists
 from vigie.filter.datapath import DataPath, ImageLoad
 from vigie.filter.why import Question, Source
+
+__all__ = ["BaseInfo", "BaseStore", "FileImage", "Prepared", "box_lists", "keep_file", "prepare"]
 
 BUILD_S = 120.0
 ANSWER_MAX = 1 << 20
