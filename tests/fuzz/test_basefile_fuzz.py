@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vigie.contract.codes import Action, Category, Direction
-from vigie.filter.base.basefile import MAX_COUNT, BaseFileError, pack_base, unpack_base
+from vigie.filter.base.basefile import pack_base, unpack_base
+from vigie.filter.base.baseformat import MAX_COUNT, BaseFileError
 from vigie.filter.base.columns import Entries, Feed
 from vigie.filter.base.compile import Input, compile_entries
 from vigie.filter.base.model import Base

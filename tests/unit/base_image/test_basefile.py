@@ -14,18 +14,15 @@ from hypothesis import given, settings
 from tests.unit.base_image.strategies import inputs
 from tests.unit.base_image.test_compile_model import Inputs, compiled
 from vigie.errors import BaseError
-from vigie.filter.base import basefile
-from vigie.filter.base.basefile import (
+from vigie.filter.base.basefile import BaseFile, load_base, pack_base, unpack_base, write_base
+from vigie.filter.base.baseformat import (
+    MAX_FILE,
     CorruptBaseFile,
     NewBaseFile,
     NotABaseFile,
     OldBaseFile,
     OversizeBaseFile,
     TruncatedBaseFile,
-    load_base,
-    pack_base,
-    unpack_base,
-    write_base,
 )
 from vigie.filter.base.image import build_image
 from vigie.filter.base.model import Base
@@ -199,4 +196,4 @@ def test_a_file_larger_than_allowed_is_not_even_read() -> None:
         raise AssertionError("read")
 
     with pytest.raises(OversizeBaseFile):
-        basefile.BaseFile(read, basefile.MAX_FILE + 1)
+        BaseFile(read, MAX_FILE + 1)

@@ -13,104 +13,36 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
-from vigie.contract.codes import Action, Category, Direction
-from vigie.errors import BaseError, BaseFormatError
+from vigie.errors import BaseError
 
-from .columns import Feed
-from .model import (
-    CLASS_BYTES,
-    MAX_BASE_CLASSES,
-    MAX_SOURCE_SETS,
-    NOT_LISTED,
-    Base,
-    ClassEntry,
-    FeedCount,
-    Intervals4,
-    Intervals6,
-    Names,
-    Ports6,
+from .baseformat import (
+    DIGEST,
+    FORMAT,
+    MAGIC,
+    MAX_COUNT,
+    MAX_FILE,
+    MAX_HEADER,
+    MAX_TEXT,
+    PREFIX,
+    SECTIONS,
+    CorruptBaseFile,
+    NewBaseFile,
+    NotABaseFile,
+    OldBaseFile,
+    OversizeBaseFile,
+    Place,
+    TruncatedBaseFile,
+    base_of,
+    header_of,
 )
+from .model import MAX_SOURCE_SETS, Base, Intervals4, Intervals6, Names, Ports6
 from .planes import Column, compress, decompress, from_planes, planes_needed, sum_deltas, to_deltas, to_planes
-
-MAGIC: Final = b"\x89VGB\r\n\x1a\n"
-FORMAT: Final = 1
-MAX_FILE: Final = 256 << 20
-MAX_HEADER: Final = 1 << 20
-MAX_COUNT: Final = 4_000_000
-MAX_TEXT: Final = 128 << 20
-MAX_FEEDS: Final = 4096
-_PREFIX: Final = struct.Struct("<8sHHI")
-_DIGEST: Final = 32
-
-#: Sections: element type, and whether the column is sorted and stored as differences. Text has no element type.
-_SECTIONS: Final[dict[str, tuple[type[np.unsignedinteger[Any]], bool]]] = {
-    "v4.start": (np.uint32, True),
-    "v4.size": (np.uint32, False),
-    "v4.class": (np.uint8, False),
-    "v4.source": (np.uint16, False),
-    "ports4": (np.uint64, True),
-    "v6.start_hi": (np.uint64, True),
-    "v6.start_lo": (np.uint64, False),
-    "v6.size_hi": (np.uint64, False),
-    "v6.size_lo": (np.uint64, False),
-    "v6.class": (np.uint8, False),
-    "v6.source": (np.uint16, False),
-    "ports6.hi": (np.uint64, True),
-    "ports6.lo": (np.uint64, False),
-    "ports6.port": (np.uint16, False),
-    "names.hash": (np.uint64, True),
-    "names.class": (np.uint8, False),
-    "names.source": (np.uint16, False),
-    "sets.sizes": (np.uint16, False),
-    "sets.members": (np.uint16, False),
-    "names.text": (np.uint8, False),
-}
-
-
-class BaseFileError(BaseFormatError):
-    """A base file cannot be used."""
-
-
-class NotABaseFile(BaseFileError):
-    """It does not begin like a base file."""
-
-
-class OldBaseFile(BaseFileError):
-    """A format that this program no longer reads."""
-
-
-class NewBaseFile(BaseFileError):
-    """A format that this program does not read yet."""
-
-
-class TruncatedBaseFile(BaseFileError):
-    """It ends too early."""
-
-
-class CorruptBaseFile(BaseFileError):
-    """A digest is wrong, or the content contradicts itself."""
-
-
-class OversizeBaseFile(BaseFileError):
-    """It declares, or is, more than a box will take."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    offset: int
-    size: int
-    count: int
-    width: int
-    digest: str
-
 
 #: read(offset, size) -> bytes, shorter at the end of the file
 Read = Callable[[int, int], bytes]
@@ -145,7 +77,7 @@ def pack_base(base: Base) -> bytes:
     places: dict[str, dict[str, object]] = {}
     parts: list[bytes] = []
     offset = 0
-    for name, (_, sorted_) in _SECTIONS.items():
+    for name, (_, sorted_) in SECTIONS.items():
         column = columns[name]
         if len(column) > (MAX_TEXT if name == "names.text" else MAX_COUNT):
             raise OversizeBaseFile(f"{len(column)} elements in {name}: more than a box will take")
@@ -161,38 +93,11 @@ def pack_base(base: Base) -> bytes:
         }
         parts.append(part)
         offset += len(part)
-    header = json.dumps(_header(base) | {"sections": places}, separators=(",", ":"), ensure_ascii=True).encode()
-    head = _PREFIX.pack(MAGIC, FORMAT, 0, len(header)) + header
-    if len(header) > MAX_HEADER or len(head) + _DIGEST + offset > MAX_FILE:
+    header = json.dumps(header_of(base) | {"sections": places}, separators=(",", ":"), ensure_ascii=True).encode()
+    head = PREFIX.pack(MAGIC, FORMAT, 0, len(header)) + header
+    if len(header) > MAX_HEADER or len(head) + DIGEST + offset > MAX_FILE:
         raise OversizeBaseFile(f"base of {offset} bytes with a header of {len(header)}: more than a box will take")
     return b"".join((head, hashlib.sha256(head).digest(), *parts))
-
-
-def _header(base: Base) -> dict[str, object]:
-    return {
-        "serial": base.serial,
-        "created": base.created,
-        "name_key": f"{base.name_key:016x}",
-        "name_seed": f"{base.name_seed:016x}",
-        "classes": [cls.pack()[:5].hex() for cls in base.classes],
-        "feeds": [
-            {
-                "name": f.feed.name,
-                "category": int(f.feed.category),
-                "direction": int(f.feed.direction),
-                "action": int(f.feed.action),
-                "source": f.feed.source,
-                "redistributable": f.feed.redistributable,
-                "licence": f.feed.licence,
-                "v4": f.v4,
-                "v6": f.v6,
-                "names": f.names,
-                "bad_lines": f.bad_lines,
-                "protected": f.protected,
-            }
-            for f in base.feeds
-        ],
-    }
 
 
 def write_base(base: Base, path: Path) -> int:
@@ -234,38 +139,38 @@ class BaseFile:
         self._label = label
         if size > MAX_FILE:
             raise OversizeBaseFile(f"{label}: {size} bytes, at most {MAX_FILE} are accepted")
-        prefix = read(0, _PREFIX.size)
+        prefix = read(0, PREFIX.size)
         if not prefix.startswith(MAGIC[: len(prefix)]):
             raise NotABaseFile(f"{label}: not a base file (compile feeds with `vigie base compile`)")
-        if len(prefix) < _PREFIX.size:
+        if len(prefix) < PREFIX.size:
             raise TruncatedBaseFile(f"{label}: {size} bytes, ends within its head")
-        _, version, _, header_size = _PREFIX.unpack(prefix)
+        _, version, _, header_size = PREFIX.unpack(prefix)
         if version < FORMAT:
             raise OldBaseFile(f"{label}: format {version}, this program reads {FORMAT}: compile it again")
         if version > FORMAT:
             raise NewBaseFile(f"{label}: format {version}, this program reads {FORMAT}: update the box first")
         if header_size > MAX_HEADER:
             raise OversizeBaseFile(f"{label}: header of {header_size} bytes, at most {MAX_HEADER} are accepted")
-        self._data = _PREFIX.size + header_size + _DIGEST
+        self._data = PREFIX.size + header_size + DIGEST
         if size < self._data:
             raise TruncatedBaseFile(f"{label}: {size} bytes, ends within its head")
-        header = read(_PREFIX.size, header_size)
-        self.digest = read(_PREFIX.size + header_size, _DIGEST)
+        header = read(PREFIX.size, header_size)
+        self.digest = read(PREFIX.size + header_size, DIGEST)
         if hashlib.sha256(prefix + header).digest() != self.digest:
             raise CorruptBaseFile(f"{label}: digest of the head is wrong: fetch or compile it again")
         try:
             self.meta: dict[str, Any] = json.loads(header)
             self._places = self._sections(self.meta["sections"], size)
-            self._base = _from_header(self.meta)
+            base_of(self.meta)  # for its errors, here rather than at the first read
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise CorruptBaseFile(f"{label}: header: {error!r}") from error
 
-    def _sections(self, listed: Mapping[str, Mapping[str, Any]], size: int) -> dict[str, _Place]:
-        places: dict[str, _Place] = {}
+    def _sections(self, listed: Mapping[str, Mapping[str, Any]], size: int) -> dict[str, Place]:
+        places: dict[str, Place] = {}
         end = 0
-        for name, (dtype, _) in _SECTIONS.items():
+        for name, (dtype, _) in SECTIONS.items():
             entry = listed[name]
-            place = _Place(
+            place = Place(
                 int(entry["offset"]), int(entry["size"]), int(entry["count"]), int(entry["width"]), str(entry["sha256"])
             )
             limit = MAX_TEXT if name == "names.text" else MAX_COUNT
@@ -300,13 +205,13 @@ class BaseFile:
             raise CorruptBaseFile(f"{self._label}: {name}: {error}") from error
 
     def _column(self, name: str) -> Any:
-        dtype, sorted_ = _SECTIONS[name]
+        dtype, sorted_ = SECTIONS[name]
         column = from_planes(self._raw(name), self._places[name].count, dtype)
         return sum_deltas(column) if sorted_ and len(column) else column
 
     def read(self, *, sources: bool = True, texts: bool = True) -> Base:
         """The base; without `sources` and `texts` only what the kernel needs (class numbers, bounds, hashes)."""
-        base = self._base()
+        base = base_of(self.meta)
         v4_start = self._column("v4.start")
         v4_size = self._column("v4.size")
         self._same(v4_start, v4_size)
@@ -386,36 +291,6 @@ class BaseFile:
             for source in (v4.source, v6.source, names.source):
                 if len(source) and int(source.max()) >= len(base.source_sets):
                     raise CorruptBaseFile(f"{self._label}: a source set that is not in the table")
-
-
-def _from_header(meta: Mapping[str, Any]) -> Callable[[], Base]:
-    """Maker of an empty Base with what the header says. Raises ValueError, KeyError or TypeError."""
-    classes = [ClassEntry.unpack(bytes.fromhex(text).ljust(CLASS_BYTES, b"\0")) for text in meta["classes"]]
-    if not classes or classes[0] != NOT_LISTED or not len(classes) <= MAX_BASE_CLASSES:
-        raise ValueError(f"{len(classes)} classes")
-    listed = meta["feeds"]
-    if len(listed) > MAX_FEEDS:
-        raise ValueError(f"{len(listed)} feeds")
-    feeds = tuple(
-        FeedCount(
-            Feed(
-                str(f["name"]),
-                Category(f["category"]),
-                Direction(f["direction"]),
-                Action(f["action"]),
-                str(f["source"]),
-                bool(f["redistributable"]),
-                str(f["licence"]),
-            ),
-            *(int(f[k]) for k in ("v4", "v6", "names", "bad_lines", "protected")),
-        )
-        for f in listed
-    )
-    serial, created = int(meta["serial"]), int(meta["created"])
-    key, seed = int(meta["name_key"], 16), int(meta["name_seed"], 16)
-    if not (0 <= serial < 1 << 64 and key & 1 and 0 <= key < 1 << 64 and 0 <= seed < 1 << 64):
-        raise ValueError("serial or name key out of range")
-    return lambda: Base(serial, created, key, seed, feeds, list(classes))
 
 
 def unpack_base(data: bytes, label: str = "base", *, sources: bool = True, texts: bool = True) -> Base:
