@@ -138,7 +138,34 @@ def test_rented_machines_stay_blockable_prefixes_do_not(protection: Protection) 
 def test_rented_part_of_a_front_range(protection: Protection) -> None:
     kept, taken = run("172.233.1.1\n172.226.1.1", protection)
     assert v4(kept) == ["172.233.1.1"]
-    assert [one.by for one in taken] == ["akamai"]
+    assert [one.by for one in taken] == ["akamai"]  # from the warning list: the built-in ranges leave 172.226/16 out
+
+
+@pytest.mark.parametrize(
+    ("address", "by"),
+    [
+        ("93.184.220.29", "Edgecast"),  # ocsp.digicert.com, listed by Maltrail for one bad customer
+        ("23.55.0.1", "Akamai"),
+        ("151.101.1.1", "Fastly"),
+        ("104.16.1.1", "Cloudflare"),
+        ("13.107.246.40", "Front Door"),
+        ("13.224.1.1", "CloudFront"),
+        ("2606:2800::1", "Edgecast"),
+        ("2a02:26f0::1", "Akamai"),
+        ("2620:1ec:bdf::40", "Front Door"),
+    ],
+)
+def test_shared_fronts_are_known_without_any_warning_list(address: str, by: str) -> None:
+    kept, (one,) = run(address, protect.build(lists.built_in(), lists.NeverBlock()))
+    assert not len(kept)
+    assert one.kind is Kind.FRONT
+    assert by in one.by
+
+
+def test_rented_part_of_a_built_in_front() -> None:
+    kept, taken = run("104.105.1.1\n104.104.1.1", protect.build(lists.built_in(), lists.NeverBlock()))
+    assert v4(kept) == ["104.105.1.1"]
+    assert [one.line for one in taken] == [2]
 
 
 def test_open_resolvers_are_protected_one_by_one_only(protection: Protection) -> None:

@@ -133,12 +133,13 @@ def build(
             what = classify(text)
             if isinstance(what, Range):
                 collected.append((what, Guard(Kind.RESOLVED, name, "adresse actuelle d’un nom protégé")))
-    for service in built_in.fronts:
-        guard = Guard(Kind.FRONT, service.name, f"adresses partagées par des milliers de sites ({service.source})")
-        collected += [(r, guard) for r in service.ranges]
     lists = allowlists or Allowlists()
     for_rent = [(r, service.name) for service in built_in.rented for r in service.ranges]
-    shared = _minus(lists.front, [r for r, _ in for_rent])
+    holes = [r for r, _ in for_rent]
+    for service in built_in.fronts:
+        guard = Guard(Kind.FRONT, service.name, f"adresses partagées par des milliers de sites ({service.source})")
+        collected += [(r, guard) for r, _ in _minus([(r, "") for r in service.ranges], holes)]
+    shared = _minus(lists.front, holes)
     collected += [(r, Guard(Kind.FRONT, stem, "adresses partagées par de nombreux sites")) for r, stem in shared]
     neighbours = "machines louées une à une : un préfixe toucherait les voisins"
     rented = [(r, Guard(Kind.RENTED, name, neighbours)) for r, name in for_rent + lists.rented]
