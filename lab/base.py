@@ -71,7 +71,8 @@ def compile_bases(tell: Callable[[str], None]) -> Bases:
         extra.write_text(VENDOR_FEED)
         (folder / "vendor.txt").write_text(f"{plan.VENDOR.v4}\n{plan.VENDOR.v6}\n")
         tell(f"compiling {path.name} from {feeds} ...")
-        _compile([str(feeds), *more], path)
+        described = feeds / "feeds.yaml"  # else: every file, told apart by its name
+        _compile([str(described if described.exists() else feeds), *more], path)
     return bases
 
 
