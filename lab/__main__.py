@@ -100,6 +100,11 @@ def main() -> int:
     except LabError as error:
         console.print(f"lab: {error}", style="bold red", markup=False)
         return 2
+    except AssertionError as failure:  # the box did not come up: nothing could be tried
+        console.print(str(failure), style="red", markup=False)
+        if arguments.check:
+            print(json.dumps({"lab": {"expectations": 1, "failed": ["setup"], "times": {}}}), flush=True)
+        return 1
     except KeyboardInterrupt:
         return 130
 

@@ -6,10 +6,12 @@ import hashlib
 import ipaddress
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from lab import plan
@@ -28,11 +30,12 @@ NAME = re.compile(r"[a-z0-9-]{1,20}\.[a-z]{2,6}")
 WORD = re.compile(r"[0-9a-z.:-]{4,64}")
 PREFERRED = ("c2", "threatfox", "phish", "zeek")
 SAMPLE = ROOT / "tests" / "data" / "feeds"
-VENDOR_FEED = """\
+EXTRA6 = "2a0e:b107:178::66"
+OWN_FEED = """\
 version: 1
 feeds:
-  - name: lab-vendor  # becomes toxic during the scenario
-    file: vendor.txt
+  - name: {name}
+    file: {name}.txt
     category: c2
     direction: both
     action: block
@@ -63,23 +66,33 @@ def compile_bases(tell: Callable[[str], None]) -> Bases:
     digest = _digest([feeds, ROOT / "firmware/src/vigie/filter/base", ROOT / "firmware/src/vigie/data"])
     folder = CACHE / digest
     bases = Bases(feeds, folder / "base.vgb", folder / "with-vendor.vgb")
-    extra = folder / "vendor.yaml"
-    for path, more in ((bases.plain, []), (bases.with_vendor, [str(extra)])):
-        if path.exists():
-            continue
-        folder.mkdir(parents=True, exist_ok=True)
-        extra.write_text(VENDOR_FEED)
-        (folder / "vendor.txt").write_text(f"{plan.VENDOR.v4}\n{plan.VENDOR.v6}\n")
-        tell(f"compiling {path.name} from {feeds} ...")
-        described = feeds / "feeds.yaml"  # else: every file, told apart by its name
-        _compile([str(described if described.exists() else feeds), *more], path)
+    described = feeds / "feeds.yaml"  # else: every file, told apart by its name
+    sources = [described if described.exists() else feeds]
+    if not (bases.plain.exists() and bases.with_vendor.exists()):
+        for old in CACHE.glob("*"):
+            shutil.rmtree(old)
+        folder.mkdir(parents=True)
+        if feeds == SAMPLE:  # it lists no IPv6 address that is refused both ways
+            sources.append(_own_feed(folder, "lab-ipv6", EXTRA6))
+        vendor = _own_feed(folder, "lab-vendor", plan.VENDOR.v4, plan.VENDOR.v6)
+        for path, more in ((bases.plain, []), (bases.with_vendor, [vendor])):
+            tell(f"compiling {path.name} from {feeds} ...")
+            _compile([*sources, *more], path)
     return bases
 
 
-def _compile(feeds: list[str], path: Path) -> None:
+def _own_feed(folder: Path, name: str, *addresses: str) -> Path:
+    """A feed set with one plain list: what becomes toxic during the scenario."""
+    (folder / f"{name}.txt").write_text("\n".join(addresses) + "\n")
+    path = folder / f"{name}.yaml"
+    path.write_text(OWN_FEED.format(name=name))
+    return path
+
+
+def _compile(feeds: list[Path], path: Path) -> None:
     vigie = Path(sys.executable).parent / "vigie"
-    partial = path.with_suffix(".partial")
-    argv = [str(vigie), "base", "compile", *feeds, "-o", str(partial)]
+    partial = path.with_suffix(f".{os.getpid()}")
+    argv = [str(vigie), "base", "compile", *map(str, feeds), "-o", str(partial)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=COMPILE_S, check=False)
     if done.returncode != 0:
         raise LabError(f"{' '.join(argv)}: exit {done.returncode}\n{(done.stdout + done.stderr)[-3000:]}")
@@ -127,9 +140,9 @@ def pick(bases: Bases) -> plan.Indicators:
                 )
     toxic4 = toxic6 = ""
     names: list[str] = []
-    for word in _words(bases.feeds):
+    for word in chain(_words(bases.feeds), [EXTRA6]):
         if toxic4 and toxic6 and len(names) >= NAMES:
-            return plan.Indicators(toxic4, toxic6, tuple(names))
+            break
         try:
             parsed = ipaddress.ip_address(word)
         except ValueError:
@@ -147,6 +160,8 @@ def pick(bases: Bases) -> plan.Indicators:
             toxic4 = word
         else:
             toxic6 = word
+    if toxic4 and toxic6 and names:
+        return plan.Indicators(toxic4, toxic6, tuple(names))
     raise LabError(
         f"{bases.feeds}: not enough indicators: {toxic4 or 'no IPv4'}, {toxic6 or 'no IPv6'}, {len(names)} names"
     )
