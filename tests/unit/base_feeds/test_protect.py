@@ -351,6 +351,7 @@ def test_show_is_read_back(text: str) -> None:
     assert classify(shown) == what
 
 
+@pytest.mark.slow
 def test_real_warning_lists(data_dir: Path | None, tmp_path: Path) -> None:
     """The real archive; on a machine without it, a list of the same shape."""
     if data_dir:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -16,29 +18,33 @@ LABELS = ["a", "bb", "c-1", "com", "fr"]
 Range = tuple[int, int, int]
 
 
-@st.composite
-def feed_lists(draw: st.DrawFn, most: int = 5) -> list[Feed]:
-    count = draw(st.integers(1, most))
-    return [
-        Feed(
-            f"feed-{i}",
-            draw(st.sampled_from([Category.C2, Category.SPAM, Category.SCANNER])),
-            draw(st.sampled_from(list(Direction))),
-            draw(st.sampled_from([Action.BLOCK, Action.BLOCK, Action.OBSERVE, Action.ALLOW, Action.NONE])),
-            "here",
-            True,
-        )
-        for i in range(count)
-    ]
+CATEGORIES = [Category.C2, Category.SPAM, Category.SCANNER]
+ACTIONS = [Action.BLOCK, Action.BLOCK, Action.OBSERVE, Action.ALLOW, Action.NONE]
+KINDS = list(product(CATEGORIES, Direction, ACTIONS))
+NAMES = [".".join(labels) for count in range(1, 5) for labels in product(LABELS, repeat=count)]
+
+# What is drawn is one number or one element of a table: drawing is what these tests spend their time on.
+
+
+def feed_lists(most: int = 5) -> st.SearchStrategy[list[Feed]]:
+    return st.lists(st.sampled_from(KINDS), min_size=1, max_size=most).map(
+        lambda kinds: [
+            Feed(f"feed-{i}", category, direction, action, "here", True)
+            for i, (category, direction, action) in enumerate(kinds)
+        ]
+    )
 
 
 def ranges(size: int) -> st.SearchStrategy[list[Range]]:
     """(first, last, port) by index on an axis of `size` places."""
-    one = st.tuples(st.integers(0, size - 1), st.integers(0, 7), st.sampled_from([0, 0, 0, 25, 443]))
-    return st.lists(one.map(lambda r: (r[0], min(r[0] + r[1], size - 1), r[2])), max_size=8)
+    places = product(range(size), range(8), (0, 0, 0, 25, 443))
+    table = [(first, min(first + more, size - 1), port) for first, more, port in places]
+    return st.lists(st.sampled_from(table), max_size=8)
 
 
-names = st.lists(st.lists(st.sampled_from(LABELS), min_size=1, max_size=4).map(".".join), max_size=12)
+RANGES4 = ranges(SPACE4)
+RANGES6 = ranges(len(PLACES6))
+names = st.lists(st.one_of(st.sampled_from(NAMES[:155]), st.sampled_from(NAMES)), max_size=12)
 
 
 def entries(v4: list[Range], v6: list[Range], texts: list[str]) -> Entries:
@@ -66,7 +72,7 @@ def inputs(draw: st.DrawFn) -> list[tuple[Feed, Entries, list[Range], list[Range
     """Feeds with their columns and the plain ranges that these were made from."""
     out = []
     for feed in draw(feed_lists()):
-        v4, v6 = draw(ranges(SPACE4)), draw(ranges(len(PLACES6)))
+        v4, v6 = draw(RANGES4), draw(RANGES6)
         texts = draw(names)
         out.append((feed, entries(v4, v6, texts), v4, v6, texts))
     return out

@@ -61,13 +61,15 @@ def test_additions_hold_over_any_base(feeds: Inputs, never: list[str], essential
     plain = Lookup(build_image(base, PLAIN))
     added = Additions(never_networks=tuple(never), essential_networks=essential, builtins=False)
     look = Lookup(build_image(base, added))
+    open_ = [ipaddress.ip_network(n) for n in never]
+    ranked = [(ipaddress.ip_network(n), rank) for n, rank in essential.items()]
     for place in range(SPACE4 + 18):
         address = ipaddress.ip_address(place)
         before = plain.classes[plain.address(address.packed)]
         cls = look.classes[look.address(address.packed)]
-        rank = min((r for n, r in essential.items() if address in ipaddress.ip_network(n)), default=0)
+        rank = min((r for n, r in ranked if address in n), default=0)
         assert cls.rank == rank
-        if any(address in ipaddress.ip_network(n) for n in never) or before.never:
+        if any(address in n for n in open_) or before.never:
             assert cls == ClassEntry(1, rank=rank)
         else:
             assert cls == ClassEntry(before.flags, before.direction, before.action, before.category, rank)

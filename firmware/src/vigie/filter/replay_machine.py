@@ -97,5 +97,5 @@ class Machine:
         if result:
             raise BpfError(f"map decision: errno {-result}", -result)
         at = self._at
-        values: bytes = self._values[at : at + 4]
+        values: bytes = self._values.raw[at : at + 4]
         return values

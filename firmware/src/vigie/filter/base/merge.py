@@ -91,9 +91,11 @@ def _below_equal_parent(names: PackedNames, table: U64, cls: U8, key: int, seed:
     if not len(names):
         return below
     rows, suffix = hash_suffixes(names, key, seed)
-    seen = np.zeros(1 << _FILTER_BITS, bool)
-    seen[table >> np.uint64(64 - _FILTER_BITS)] = True
-    maybe = np.flatnonzero(seen[suffix >> np.uint64(64 - _FILTER_BITS)])
+    bits = min(_FILTER_BITS, len(table).bit_length() + 4)  # about one wrong "maybe" in 16 to 32
+    shift = np.uint64(64 - bits)
+    seen = np.zeros(1 << bits, bool)
+    seen[table >> shift] = True
+    maybe = np.flatnonzero(seen[suffix >> shift])
     rows, suffix = rows[maybe], suffix[maybe]
     at = np.minimum(np.searchsorted(table, suffix), len(table) - 1)
     listed = table[at] == suffix

@@ -26,6 +26,8 @@ _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 LOWER_NAME: Final = re.compile(rf"(?:{_LABEL}\.)+(?![0-9]+\Z){_LABEL}")
 """A name already in lower case and without final dot; its length is to be checked apart (MAX_NAME)."""
 _ADDRESS4 = re.compile(r"[0-9]+(?:\.[0-9]*)+")
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_PLAIN4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 _RANGE = re.compile(r"([0-9a-fA-F.:]+)\s*[-–]\s*([0-9a-fA-F.:]+)")
 _PORTED4 = re.compile(r"([0-9.]+):([0-9]+)")
 _PORTED6 = re.compile(r"\[([^\]]*)\](?::([0-9]+))?(?:/([0-9]+))?")
@@ -154,6 +156,14 @@ def _six(token: str) -> Range | None:
     return None if value >> 32 == 0xFFFF else Range(6, value, value)  # v4-mapped is read as IPv4
 
 
+def _four(text: str) -> Range | None:
+    """One IPv4 address, the quick way. None leaves it, and what is to be said of it, to `ipaddress`."""
+    if _PLAIN4.fullmatch(text) is None:
+        return None
+    value = int.from_bytes(socket.inet_aton(text), "big")
+    return Range(4, value, value)
+
+
 def _why_not_a_name(token: str) -> str:
     if any(c.isspace() for c in token):
         return "several words where one indicator is expected"
@@ -171,6 +181,8 @@ def _why_not_a_name(token: str) -> str:
 
 
 def _single(text: str) -> Range | Unusable:
+    if (four := _four(text)) is not None:
+        return four
     if "%" in text:
         return Unusable("address with a zone: it means something on one machine only")
     try:
