@@ -76,10 +76,10 @@ static __always_inline int cacheable(const struct pkt *p)
 	return 1;
 }
 
-static __always_inline struct opener_key opener_of(const struct pkt *p, const struct control *c)
+static __always_inline __u64 opener_of(const struct pkt *p, const struct control *c)
 {
 	__u16 sport = p->port ? p->key.pb : p->key.pa, dport = p->port ? p->key.pa : p->key.pb;
-	return opener_key(&p->src, &p->dst, sport, dport, p->proto, c->flow_seed);
+	return opener_hash(&p->src, &p->dst, sport, dport, p->proto, c->flow_seed);
 }
 
 /* Port (INIT_PORT0/1) that opened the flow, or INIT_UNKNOWN. Sets p->recalled when memory says it was the receiver. */
@@ -92,16 +92,10 @@ static __always_inline __u32 find_opener(struct pkt *p, const struct control *c,
 	if (f && flow_opener(f->flags))
 		return flow_opener(f->flags);
 	if (cacheable(p)) {
-		struct opener_key k = opener_of(p, c);
-		switch (opener_recall(&k, p->now_s, p->proto == PROTO_TCP ? KNOWN_TCP_S : KNOWN_S)) {
-		case RECALLED_SENDER:
-			return sender;
-		case RECALLED_RECEIVER:
-			p->recalled = 1;
-			return receiver;
-		case RECALLED_NOTHING:
-			break;
-		}
+		__u32 opener = opener_recall(opener_of(p, c), p->now_s, p->proto == PROTO_TCP ? KNOWN_TCP_S : KNOWN_S);
+		p->recalled = opener == receiver;
+		if (opener)
+			return opener;
 	}
 	if (p->proto == PROTO_TCP)
 		return p->ports_ok && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK) ? receiver : INIT_UNKNOWN;
@@ -128,9 +122,10 @@ static __always_inline int for_box(struct pkt *p, const struct control *c)
 		return 1;
 	if (!p->ports_ok)
 		return 0;
-	if (p->family == 6 && icmp && icmp6_is_local(p->sport))
+	if (p->family == 6 && icmp && icmp6_is_local(p))
 		return 1;
-	if (p->proto == PROTO_UDP && ((p->sport == 67 && p->dport == 68) || (p->sport == 547 && p->dport == 546)))
+	if (p->proto == PROTO_UDP && ((p->sport == 67 && p->dport == 68) ||
+				      (p->sport == 547 && p->dport == 546 && link_local(&p->src, p->family))))
 		return 1;
 	if (icmp && icmp_is_error(p->family, p->sport))
 		return 1;
@@ -172,7 +167,7 @@ __noinline int gates(struct __sk_buff *skb)
 	struct control *c = settings();
 	struct state *st = shared_state();
 	if (!w || !c || !st)
-		return settle(&w->p, V_PASS, R_DEFAULT);
+		return 1;
 	struct pkt *p = &w->p;
 	__u64 box = *(const __u64 *)c->box_mac;
 	int kind = parse(skb, p);
@@ -193,6 +188,8 @@ __noinline int gates(struct __sk_buff *skb)
 	learn_mac(p, st);
 	if (p->moved)
 		event_name(E_MAC_MOVED);
+	if (p->anomaly == R_VLAN_DEPTH)
+		return settle(p, V_DROP, R_VLAN_DEPTH);
 	if (kind == PARSED_OTHER) {
 		if (p->sport == TYPE_ARP && !p->anomaly && arp_claims_box(skb, p, c))
 			return settle(p, V_DROP, R_SPOOF);
@@ -224,7 +221,7 @@ __noinline int gates(struct __sk_buff *skb)
 	}
 	if (is_bad_source(&p->src, p->family))
 		return settle(p, V_DROP, R_BAD_SOURCE);
-	if (p->family == 6 && p->proto == PROTO_ICMP6 && p->ports_ok && icmp6_is_local(p->sport)) {
+	if (p->family == 6 && p->proto == PROTO_ICMP6 && p->ports_ok && icmp6_is_local(p)) {
 		settle(p, V_PASS, R_LOCAL);
 		if (p->sport == 134)
 			event_packet(skb, E_ROUTER, p->l4);
@@ -235,7 +232,7 @@ __noinline int gates(struct __sk_buff *skb)
 	if (p->side != SIDE_UNKNOWN) {
 		/* Both ends on the wrong side: the cables have just been exchanged, or somebody pretends so. */
 		int wrong = p->side == SIDE_IN
-			? in_link_prefix(c, &p->src) && !on_link(c, &p->dst, p->family)
+			? in_link_prefix(c, &p->src) && !on_link(c, &p->dst, p->family) && !is_gateway_mac(c, p->smac)
 			: in_link_prefix(c, &p->dst) && !on_link(c, &p->src, p->family);
 		if (wrong)
 			p->side = SIDE_UNKNOWN;
@@ -244,7 +241,7 @@ __noinline int gates(struct __sk_buff *skb)
 		const struct addr *remote = remote_of(p);
 		p->local = on_link(c, remote, p->family);
 		if (p->local && p->side == SIDE_IN && is_gateway_mac(c, p->smac) &&
-		    !link_local(remote, p->family) && !is_gateway_address(c, remote))
+		    !(p->family == 6 && link_local(remote, 6)) && !is_gateway_address(c, remote))
 			p->local = 0;
 	}
 	return 0;
@@ -259,6 +256,14 @@ __noinline int layers(struct __sk_buff *skb)
 	struct pkt *p = &w->p;
 	if (layers_address())
 		return 0;
+	/* what hides a name or a port from us, and no ordinary host sends */
+	if (p->overlaps)
+		return settle(p, V_DROP, R_FRAGMENT);
+	if (p->side != SIDE_IN && p->ext_bad)
+		return settle(p, V_DROP, R_EXT_HEADERS);
+	if (p->side != SIDE_IN && p->fragment == FIRST_FRAGMENT && p->spared != R_EXCEPTION &&
+	    (p->proto == PROTO_TCP || (p->proto == PROTO_UDP && (p->dport == 53 || p->dport == 443))))
+		return settle(p, V_DROP, R_FRAGMENT);
 	if (p->ports_ok && !p->fragment && p->dport == 53 && (p->proto == PROTO_UDP || p->proto == PROTO_TCP) &&
 	    p->spared != R_EXCEPTION && layers_dns(skb))
 		return 0;
@@ -287,7 +292,9 @@ static __always_inline void flow_refresh(struct flow *f, struct pkt *p, __u32 op
 		set |= opener << FL_INIT_SHIFT;
 		if (hello)
 			set |= FL_HELLO;
-		f->hold_start_ms = p->seq;
+		/* a second SYN under way must not move the place where the hello is expected */
+		if ((f->flags & (FL_HELLO | FL_ANSWERED | FL_CLOSED)) != (FL_HELLO | FL_ANSWERED))
+			f->hold_start_ms = p->seq;
 	}
 	__sync_fetch_and_and(&f->flags, ~(clear & ~set));
 	__sync_fetch_and_or(&f->flags, set);
@@ -315,7 +322,7 @@ static __always_inline struct flow *flow_settle(struct pkt *p, struct control *c
 		flow_refresh(f, p, opener, topo, hello);
 		return f;
 	}
-	if (!passes || p->fragment || (p->side == SIDE_IN && !p->local))
+	if (!passes || (p->side == SIDE_IN && !p->local))
 		return 0;
 	int taken = -1;
 	if (!f) {
@@ -342,8 +349,7 @@ static __always_inline struct flow *flow_settle(struct pkt *p, struct control *c
 
 static __always_inline void remember_opener(const struct pkt *p, const struct control *c)
 {
-	struct opener_key k = opener_of(p, c);
-	opener_remember(&k, p->now_s);
+	opener_remember(opener_of(p, c), p->port, p->now_s);
 }
 
 /* The whole decision: fills w->p with verdict and reason. */
@@ -394,7 +400,7 @@ __noinline int decide(struct __sk_buff *skb)
 		}
 	} else {
 		layers(skb);
-		if (p->reason == R_INBOUND || !usable)
+		if (p->reason == R_INBOUND || !usable || (p->side == SIDE_IN && bare_syn(p) && p->verdict != V_PASS && p->verdict != V_OBSERVE))
 			f = 0;	/* a forged SYN must not cut a flow of the LAN */
 		else if (p->verdict != V_OBSERVE && (p->reason == R_TOXIC_DNS || (p->dport == 53 && p->reason == R_EXCEPTION_BLOCK)))
 			f = p->known ? f : 0;	/* one question is refused, not the way to the resolver */
@@ -568,7 +574,7 @@ __noinline int fast(struct __sk_buff *skb, __u32 port)
 		return FAST_NO;
 	}
 	ports = bpf_ntohl(*(__u32 *)t);	/* source<<16 | destination */
-	if (skb->vlan_present)
+	if (skb->vlan_present && (skb->vlan_tci & 0xfff))
 		vlan = skb->vlan_tci & 0xfff;
 	w4 |= (__u64)vlan << 48 | (__u64)proto << 32 | (port ? ports : (ports >> 16 | (__u64)(ports & 0xffff) << 16));
 
@@ -581,13 +587,17 @@ __noinline int fast(struct __sk_buff *skb, __u32 port)
 	__u32 gen = READ_ONCE(c->gen), flags = f->flags;
 	__u32 verdict = meta_verdict(meta);
 	if (meta_epoch(meta) != gen || (verdict != V_PASS && verdict != V_OBSERVE) ||
-	    (flags & (FL_INSPECT | FL_HELLO | FL_HOLD)) || !(flags & (port ? FL_REDIRECT0 : FL_REDIRECT1)) ||
+	    (flags & (FL_INSPECT | FL_HOLD)) || !(flags & (port ? FL_REDIRECT0 : FL_REDIRECT1)) ||
 	    f->topo != READ_ONCE(st->topo) || c->loop_port == port + 1)
+		return FAST_NO;
+	/* before its name is known, a flow is looked at in full, but for QUIC packets that carry no name (short header) */
+	if ((flags & FL_HELLO) && (proto != PROTO_UDP || (*((__u8 *)t + 8) & 0xc0) == 0xc0))
 		return FAST_NO;
 	__u64 dmac = *(__u64 *)eth->dst & MAC_MASK, smac = *(__u64 *)eth->src & MAC_MASK;
 	if (!macs_match(f, port, smac, dmac, c->wan_port, *(const __u64 *)c->box_mac))
 		return FAST_NO;
-	__u32 now_s = seconds(bpf_ktime_get_coarse_ns()), age = now_s - f->last_s;
+	__u32 now_s = seconds(bpf_ktime_get_coarse_ns());
+	__s32 age = now_s - f->last_s;
 	if ((f->until_s && f->until_s <= now_s) || age >= KNOWN_S || ((flags & FL_CLOSED) && age >= CLOSED_S))
 		return FAST_NO;
 

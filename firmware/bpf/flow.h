@@ -81,7 +81,8 @@ static __always_inline struct flow *flow_find(__u64 w0, __u64 w1, __u64 w2, __u6
 
 static __always_inline int flow_known(const struct flow *f, __u32 now_s, __u8 proto)
 {
-	__u32 age = now_s - f->last_s;
+	/* signed: another processor's clock may be a tick ahead */
+	__s32 age = now_s - f->last_s;
 	if (f->flags & FL_CLOSED)
 		return age < CLOSED_S;
 	return age < (proto == 6 ? KNOWN_TCP_S : KNOWN_S);
@@ -118,8 +119,6 @@ static __always_inline struct flow *flow_get(int index)
 
 /* ---- memory of openers: survives epochs, eviction from the cache and restarts ---- */
 
-struct opener_key { __u64 hash, sender, receiver; };
-
 static __always_inline __u64 end_hash(const struct addr *a, __u16 port, __u64 seed)
 {
 	__u64 h = (a->q[0] ^ seed) * HASH_K1;
@@ -128,41 +127,39 @@ static __always_inline __u64 end_hash(const struct addr *a, __u16 port, __u64 se
 	return h ^ (h >> 31);
 }
 
-static __always_inline struct opener_key opener_key(const struct addr *from, const struct addr *to, __u16 sport,
-						    __u16 dport, __u8 proto, __u64 seed)
+/* The same for both directions. */
+static __always_inline __u64 opener_hash(const struct addr *from, const struct addr *to, __u16 sport, __u16 dport,
+					 __u8 proto, __u64 seed)
 {
-	struct opener_key k = { .sender = end_hash(from, sport, seed), .receiver = end_hash(to, dport, seed) };
-	__u64 h = (k.sender + k.receiver) * HASH_K4 + proto * HASH_K5;
+	__u64 h = (end_hash(from, sport, seed) + end_hash(to, dport, seed)) * HASH_K4 + proto * HASH_K5;
 	h ^= h >> 32;
 	h *= HASH_K2;
-	k.hash = h ^ (h >> 31);
-	return k;
+	return h ^ (h >> 31);
 }
 
 #define OPENER_TAG 0xfffffffe00000000ull
-#define OPENER_LOWER 0x100000000ull
+#define OPENER_PORT1 0x100000000ull
 
-static __always_inline void opener_remember(const struct opener_key *k, __u32 now_s)
+/* By port, not by address: a frame with a forged source cannot turn it round. */
+static __always_inline void opener_remember(__u64 hash, __u32 port, __u32 now_s)
 {
-	__u32 i = k->hash & (INIT_COUNT - 1);
+	__u32 i = hash & (INIT_COUNT - 1);
 	__u64 *slot = bpf_map_lookup_elem(&openers, &i);
 	if (slot)
-		WRITE_ONCE(*slot, (k->hash & OPENER_TAG) | (k->sender < k->receiver ? OPENER_LOWER : 0) | now_s);
+		WRITE_ONCE(*slot, (hash & OPENER_TAG) | (port ? OPENER_PORT1 : 0) | now_s);
 }
 
-enum recalled { RECALLED_NOTHING = 0, RECALLED_SENDER = 1, RECALLED_RECEIVER = 2 };
-
-/* Which end opened it, if that was within `limit` seconds. */
-static __always_inline enum recalled opener_recall(const struct opener_key *k, __u32 now_s, __u32 limit)
+/* Behind which port (enum initiator) it was opened, if that was within `limit` seconds. */
+static __always_inline enum initiator opener_recall(__u64 hash, __u32 now_s, __u32 limit)
 {
-	__u32 i = k->hash & (INIT_COUNT - 1);
+	__u32 i = hash & (INIT_COUNT - 1);
 	__u64 *slot = bpf_map_lookup_elem(&openers, &i);
 	if (!slot)
-		return RECALLED_NOTHING;
+		return INIT_UNKNOWN;
 	__u64 v = READ_ONCE(*slot);
-	if (!v || ((v ^ k->hash) & OPENER_TAG) || now_s - (__u32)v >= limit)
-		return RECALLED_NOTHING;
-	return !!(v & OPENER_LOWER) == (k->sender < k->receiver) ? RECALLED_SENDER : RECALLED_RECEIVER;
+	if (!v || ((v ^ hash) & OPENER_TAG) || (__s32)(now_s - (__u32)v) >= (__s32)limit)
+		return INIT_UNKNOWN;
+	return v & OPENER_PORT1 ? INIT_PORT1 : INIT_PORT0;
 }
 
 /* ---- insertion ---- */

@@ -82,7 +82,7 @@ __noinline int client_hello(struct __sk_buff *skb)
 	if (bpf_skb_load_bytes(skb, o + 6, hs, 3))
 		return HELLO_MORE;
 	__u32 body = hs[0] << 16 | hs[1] << 8 | hs[2];
-	if (record < 4 || body > 16384)
+	if (record < 4)
 		return HELLO_BAD;
 	if (body + 4 > record)
 		return HELLO_MORE;	/* spread over several records: userspace puts it together */
@@ -110,8 +110,8 @@ __noinline int client_hello(struct __sk_buff *skb)
 	o += 2;
 	if (o + bpf_ntohs(len16) > end)
 		return HELLO_BAD;
-	struct extension_walk x = { .skb = skb, .at = o, .end = o + bpf_ntohs(len16), .avail = avail, .result = HELLO_BAD };
-	bpf_loop(128, extension_step, &x, 0);
+	struct extension_walk x = { .skb = skb, .at = o, .end = o + bpf_ntohs(len16), .avail = avail, .result = HELLO_MORE };
+	bpf_loop(1024, extension_step, &x, 0);
 	if (x.result != HELLO_NAME)
 		return x.result;
 	__u32 n = x.name_len;
@@ -182,14 +182,16 @@ static __always_inline int hello_check(struct __sk_buff *skb, struct pkt *p, str
 	int kind = HELLO_MORE;
 
 	if (!(flags & FL_HOLD)) {
-		if (p->proto == PROTO_UDP)
-			kind = quic_initial(skb, p) ? HELLO_MORE : HELLO_NONE;
-		else {
+		if (p->proto == PROTO_UDP) {
+			/* the flag stays: a decoy before the Initial must not hide it */
+			if (!quic_initial(skb, p))
+				return 0;
+		} else {
 			/* segments out of order, or a decoy ahead of the hello: userspace puts them in order */
 			__s32 offset = p->features & F_HOLD ? hello_offset(p, f->hold_start_ms) : 0;
-			if (offset < 0 && offset > -HELLO_BYTES_MAX)
-				return 0;
-			kind = offset > 0 && offset < HELLO_BYTES_MAX ? HELLO_MORE : client_hello(skb);
+			if (offset + (__s32)p->payload_len <= 0 || offset >= HELLO_BYTES_MAX)
+				return 0;	/* seen before, or far outside: not what the server will read first */
+			kind = offset ? HELLO_MORE : client_hello(skb);
 		}
 		if (kind == HELLO_NAME) {
 			__sync_fetch_and_and(&f->flags, ~FL_HELLO);

@@ -51,21 +51,42 @@ static __always_inline __u32 geo_slot(__u32 gen)
 	return 2 + ((gen >> 1) & 1);
 }
 
-/* Last element with start <= key, or -1. */
+struct bucket_range { __u32 lo, hi; };
+
+/* Elements of a bucket: two neighbouring words of the index, nearly always on one page. */
+static __always_inline struct bucket_range read_bucket(void *image, __u32 page, __u32 bucket)
+{
+	struct bucket_range r = {};
+	__u32 at = bucket & 1023;
+	__u32 *p = image_page(image, page + (bucket >> 10));
+	if (!p)
+		return r;
+	r.lo = p[at];
+	r.hi = at < 1023 ? p[(at + 1) & 1023] : read_u32(image, page, bucket + 1);
+	return r;
+}
+
+/* Last element with start <= key, or -1. A bucket's elements stand on one page or two: the page is kept. */
 static __always_inline __s32 find4(void *image, struct image_header *h, __u32 key)
 {
-	__u32 bucket = key >> (h->shift4 & 31);
-	__u32 lo = read_u32(image, h->index4.page, bucket);
-	__u32 hi = read_u32(image, h->index4.page, bucket + 1);
-	__u32 starts = h->start4.page;
+	struct bucket_range r = read_bucket(image, h->index4.page, key >> (h->shift4 & 31));
+	__u32 lo = r.lo, hi = r.hi, starts = h->start4.page;
 
 	if (!h->start4.count)	/* an empty section has no index either */
 		return -1;
+	__u32 on = lo >> 10;
+	__u32 *p = image_page(image, starts + on);
 	for (int i = 0; i < SEARCH_STEPS; i++) {
 		if (lo >= hi)
 			break;
 		__u32 mid = lo + ((hi - lo) >> 1);
-		if (read_u32(image, starts, mid) <= key)
+		if (mid >> 10 != on) {
+			on = mid >> 10;
+			p = image_page(image, starts + on);
+		}
+		if (!p)
+			return -1;
+		if (p[mid & 1023] <= key)
 			lo = mid + 1;
 		else
 			hi = mid;
@@ -75,9 +96,8 @@ static __always_inline __s32 find4(void *image, struct image_header *h, __u32 ke
 
 static __always_inline __s32 find6(void *image, struct image_header *h, __u64 khi, __u64 klo)
 {
-	__u32 bucket = khi >> (h->shift6 & 63);
-	__u32 lo = read_u32(image, h->index6.page, bucket);
-	__u32 hi = read_u32(image, h->index6.page, bucket + 1);
+	struct bucket_range r = read_bucket(image, h->index6.page, khi >> (h->shift6 & 63));
+	__u32 lo = r.lo, hi = r.hi;
 
 	if (!h->start6_hi.count)
 		return -1;
@@ -202,18 +222,24 @@ __noinline __u64 base_class_name(__u32 slot, __u64 hash)
 	struct image_header *h = image_of(slot, &image);
 	if (!h)
 		return 0;
-	__u32 bucket = hash >> (h->shift_name & 63);
-	__u32 lo = read_u32(image, h->index_name.page, bucket);
-	__u32 hi = read_u32(image, h->index_name.page, bucket + 1);
-	__u32 page = h->hash_name.page;
+	struct bucket_range r = read_bucket(image, h->index_name.page, hash >> (h->shift_name & 63));
+	__u32 lo = r.lo, hi = r.hi, page = h->hash_name.page;
 
 	if (!h->hash_name.count)
 		return 0;
+	__u32 on = lo >> 9;
+	__u64 *p = image_page(image, page + on);
 	for (int i = 0; i < SEARCH_STEPS; i++) {
 		if (lo >= hi)
 			return 0;
 		__u32 mid = lo + ((hi - lo) >> 1);
-		__u64 v = read_u64(image, page, mid);
+		if (mid >> 9 != on) {
+			on = mid >> 9;
+			p = image_page(image, page + on);
+		}
+		if (!p)
+			return 0;
+		__u64 v = p[mid & 511];
 		if (v == hash)
 			return class_row(image, read_u8(image, &h->class_name, mid));
 		if (v < hash)

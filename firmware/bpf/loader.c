@@ -127,16 +127,19 @@ static int install_image(int images_fd, struct control *control, const struct im
 	if (!bpf_map_lookup_elem(images_fd, &slot, &id))
 		return 0;
 	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "image_base", 4, PAGE_BYTES, image->size / PAGE_BYTES, &o);
-	if (fd < 0)
-		die("no memory for a base of %zu bytes: %s", image->size, strerror(errno));
-	void *to = mmap(0, image->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (to == MAP_FAILED)
-		die("the base's memory cannot be written: %s", strerror(errno));
-	memcpy(to, image->bytes, image->size);
-	munmap(to, image->size);
-	if (bpf_map_update_elem(images_fd, &slot, &fd, BPF_ANY))
-		die("the base cannot be put in force: %s", strerror(errno));
-	close(fd);
+	void *to = fd < 0 ? MAP_FAILED : mmap(0, image->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	int failed = to == MAP_FAILED;
+	if (!failed) {
+		memcpy(to, image->bytes, image->size);
+		munmap(to, image->size);
+		failed = bpf_map_update_elem(images_fd, &slot, &fd, BPF_ANY);
+	}
+	if (failed)	/* a line without a base is better than no line */
+		fprintf(stderr, "vigie-early: a base of %zu bytes cannot be put in force: %s\n", image->size, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	if (failed)
+		return 0;
 	__atomic_store_n(&control->gen, control->gen + 4, __ATOMIC_SEQ_CST);
 	return 1;
 }

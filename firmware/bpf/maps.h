@@ -102,8 +102,9 @@ struct pkt {
 	__u8 ext_bad, known, recalled, unsolicited;
 	__u8 inbound;		/* reason that layer 9 found to let it in */
 	__u8 name_never;	/* the name in hand is below a never-block name, and not forced */
+	__u8 hops, overlaps;
 	__u8 absent;		/* the fast path has looked: no entry in the flow cache */
-	__u8 pad[5];
+	__u8 pad[3];
 	__u32 ip_end;		/* offset behind the IP packet: what follows is padding */
 	__u32 pad2;
 	__u64 name_hash;

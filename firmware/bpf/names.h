@@ -62,22 +62,27 @@ static __always_inline void suffix_seen(struct name_walk *n)
 	n->row = e;
 }
 
-static long name_byte(__u32 i, void *data)
+#define NAME_STRIDE 4	/* bytes per call: a call costs more than a byte */
+
+static long name_bytes(__u32 i, void *data)
 {
 	struct name_walk *n = data;
 	struct work *w = n->w;
-	__u32 at = n->at - 1;
-	if (at >= NAME_MAX + 1)
-		return 1;
-	n->at = at;
-	__u8 c = w->raw[at];
-	if (c >= 'A' && c <= 'Z')
-		c |= 0x20;
-	if (w->name_dotted ? c == '.' : (w->marks[at >> 6] >> (at & 63)) & 1) {
-		suffix_seen(n);
-		c = 0;
+
+	for (int step = 0; step < NAME_STRIDE; step++) {
+		__u32 at = n->at - 1;
+		if (at >= NAME_MAX + 1)
+			return 1;
+		n->at = at;
+		__u8 c = w->raw[at];
+		if (c >= 'A' && c <= 'Z')
+			c |= 0x20;
+		if (w->name_dotted ? c == '.' : (w->marks[at >> 6] >> (at & 63)) & 1) {
+			suffix_seen(n);
+			c = 0;
+		}
+		n->h = (n->h ^ c) * n->key;
 	}
-	n->h = (n->h ^ c) * n->key;
 	return 0;
 }
 
@@ -98,7 +103,7 @@ __noinline int name_decide(void)
 	}
 	n.h = h->name_seed;
 	n.key = h->name_key;
-	bpf_loop(NAME_MAX + 1, name_byte, &n, 0);
+	bpf_loop((NAME_MAX + 1) / NAME_STRIDE, name_bytes, &n, 0);
 	if (w->name_dotted)	/* text starts without a separator */
 		suffix_seen(&n);
 	w->p.name_hash = n.last;

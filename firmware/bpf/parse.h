@@ -67,10 +67,12 @@ static __always_inline int icmp_is_echo(__u8 family, __u8 type)
 	return family == 6 ? type == 128 || type == 129 : type == 8 || type == 0;
 }
 
-/* Router, neighbour and group management of IPv6. */
-static __always_inline int icmp6_is_local(__u8 type)
+/* Router, neighbour and group management of IPv6, with the hop limit that proves it comes from the link. */
+static __always_inline int icmp6_is_local(const struct pkt *p)
 {
-	return (type >= 130 && type <= 137) || type == 143;
+	if ((p->sport >= 130 && p->sport <= 132) || p->sport == 143)
+		return p->hops == 1;
+	return p->sport >= 133 && p->sport <= 137 && p->hops == 255;
 }
 
 /* Transport header at p->l4, `left` bytes of it inside the IP packet. */
@@ -154,9 +156,11 @@ static __always_inline int parse_ip4(struct __sk_buff *skb, struct pkt *p)
 	p->family = 4;
 	p->proto = ip.proto;
 	p->plain = header == sizeof(ip);
+	p->hops = ip.ttl;
 	addr_from4(&p->src, ip.src);
 	addr_from4(&p->dst, ip.dst);
 	__u16 frag = bpf_ntohs(ip.frag);
+	p->overlaps = p->proto == PROTO_TCP && (frag & 0x1fff) == 1;	/* over the flags: RFC 3128 */
 	if (frag & 0x1fff)
 		p->fragment = LATER_FRAGMENT;
 	else if (frag & 0x2000)
@@ -194,6 +198,7 @@ static __always_inline int parse_ip6(struct __sk_buff *skb, struct pkt *p)
 	addr_from6(&p->src, ip.src);
 	addr_from6(&p->dst, ip.dst);
 	p->plain = 1;
+	p->hops = ip.hops;
 	__u32 at = p->l3 + sizeof(ip);
 	__u8 next = ip.next;
 
@@ -263,7 +268,7 @@ static __noinline int parse(struct __sk_buff *skb, struct pkt *p)
 	p->smac = mac_from(eth.src);
 	p->dmac = mac_from(eth.dst);
 	type = bpf_ntohs(eth.type);
-	if (skb->vlan_present)
+	if (skb->vlan_present && (skb->vlan_tci & 0xfff))
 		p->key.vlan = skb->vlan_tci & 0xfff;
 
 	for (int i = 0; i < MAX_TAGS; i++) {
@@ -275,8 +280,8 @@ static __noinline int parse(struct __sk_buff *skb, struct pkt *p)
 			p->l3 = at;
 			return PARSED_OTHER;
 		}
-		if (p->key.vlan == 0xffff)
-			p->key.vlan = bpf_ntohs(tag[0]) & 0xfff;
+		if (p->key.vlan == 0xffff && (bpf_ntohs(tag[0]) & 0xfff))
+			p->key.vlan = bpf_ntohs(tag[0]) & 0xfff;	/* id 0 is a priority, no network */
 		type = bpf_ntohs(tag[1]);
 		at += 4;
 	}

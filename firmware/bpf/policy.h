@@ -181,7 +181,7 @@ __noinline int layers_address(void)
 	}
 	if (f & F_QUARANTINE) {
 		__u32 *until = bpf_map_lookup_elem(&quarantine, &dev);
-		if (until && in_force(p, *until) && !is_dhcp(p))
+		if (until && in_force(p, *until) && !(p->local && is_dhcp(p)))
 			return settle(p, V_REFUSE, R_QUARANTINE);
 	}
 	if (p->local)
@@ -222,7 +222,9 @@ __noinline int layers_address(void)
 	__u8 action = class_action(entry), direction = class_direction(entry);
 	if (action != A_BLOCK && action != A_OBSERVE)
 		return 0;
-	if ((direction == D_OUT && p->opener != 1) || (direction == D_IN && p->opener != 2))
+	/* what leaves counts as opened here unless the internet is known to have opened it */
+	int opener = !p->opener && p->side == SIDE_OUT ? 1 : p->opener;
+	if ((direction == D_OUT && opener != 1) || (direction == D_IN && opener != 2))
 		return 0;
 	if (class_flags(entry) & CLASS_PORTS) {
 		__u16 port = addr_equal(&remote, &p->src) ? p->sport : p->dport;
@@ -387,8 +389,8 @@ __noinline int quoted_flow_known(struct __sk_buff *skb)
 	struct flow *f = flow_get(flow_index(flow_hash(k, c->flow_seed)));
 	if (f && flow_known(f, p->now_s, k->proto))
 		return 1;
-	struct opener_key o = opener_key(from, to, sport, dport, k->proto, c->flow_seed);
-	return opener_recall(&o, p->now_s, k->proto == PROTO_TCP ? KNOWN_TCP_S : KNOWN_S) == RECALLED_SENDER;
+	__u64 hash = opener_hash(from, to, sport, dport, k->proto, c->flow_seed);
+	return opener_recall(hash, p->now_s, k->proto == PROTO_TCP ? KNOWN_TCP_S : KNOWN_S) == 2 - p->port;
 }
 
 /* Layer 9, side IN and not local: 1 when refused; what lets it in is noted in p->inbound. */
@@ -408,7 +410,8 @@ __noinline int layers_inbound(struct __sk_buff *skb)
 	if (p->ext_bad) {
 		refusal = V_DROP;
 	} else if (!p->ports_ok) {
-		return 0;
+		refusal = V_DROP;	/* a header cut short: the rest may follow in a fragment */
+		error = 1;
 	} else if (p->proto == PROTO_TCP) {
 		if (!bare_syn(p)) {
 			if (p->known)

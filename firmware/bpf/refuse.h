@@ -185,7 +185,11 @@ __noinline int answer_nxdomain(struct __sk_buff *skb)
 	asm volatile("" : "+r"(question));
 	if (!p->plain || question < 17 || question > 12 + NAME_MAX + 5)
 		goto failed;
-	__builtin_memset(b, 0, RAW_BYTES);
+	__u32 end = (8 + question) & (RAW_BYTES - 1);
+	if (end > RAW_BYTES - 32)
+		goto failed;
+	__builtin_memset(b + end, 0, 24);	/* OPT, and the padding of the sum */
+	b[6] = b[7] = 0;
 	if (bpf_skb_load_bytes(skb, p->payload, b + 8, question))
 		goto failed;
 	/* counts: no answers or authorities and the first additional record is OPT */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Addresses just resolved from never-block or essential names, learnt from the answers of resolvers that can
- * be trusted with it: on-link ones, and those whose own address is never-block.
+ * be trusted with it: the gateways, and those whose own address is never-block.
  */
 #pragma once
 #include "hello.h"
@@ -80,7 +80,13 @@ __noinline int learn_answers(struct __sk_buff *skb)
 	struct pkt *p = &w->p;
 	__be16 count_wire;
 
-	if (!p->local) {
+	struct control *c = settings();
+	if (!c)
+		return 0;
+	if (p->local) {
+		if (!is_gateway_mac(c, p->smac) || !is_gateway_address(c, &p->src))
+			return 0;
+	} else {
 		if (!(class_flags(address_class(p, &p->src)) & CLASS_NEVER))
 			return 0;
 	}
