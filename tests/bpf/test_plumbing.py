@@ -21,6 +21,7 @@ import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 
+from tests.support import veth
 from vigie.contract.codes import Action, DeviceClass, EventKind, InboundMode, Reason, Verdict
 from vigie.errors import BpfError, ImageError, LayoutError
 from vigie.filter import abi, events
@@ -80,11 +81,8 @@ def datapath(plumbing: Path) -> Iterator[DataPath]:
 @pytest.fixture
 def bpffs(tmp_path: Path) -> Iterator[Path]:
     """A bpffs of the test's own."""
-    folder = tmp_path / "bpf"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "bpf", "bpffs", str(folder)], check=True)
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with veth.bpffs(tmp_path / "bpf") as folder:
+        yield folder
 
 
 def image(serial: int, pages: int = 16, **fields: object) -> bytes:

@@ -6,19 +6,17 @@ lan ---- va [ br0 ] vb ---- wan
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import errno
 import ipaddress
-import os
 import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.support.veth import bpffs, ip, new_namespace
 from vigie.contract.codes import Reason
 from vigie.errors import LinkError, UsageError
 from vigie.filter import abi
@@ -30,28 +28,6 @@ from vigie.host.tc import Hook, Tc
 pytestmark = [pytest.mark.bpf, pytest.mark.netns]
 
 REAL = Path(__file__).parents[2] / "firmware" / "bpf" / "build" / "filter.bpf.o"
-CLONE_NEWNET = 0x40000000
-LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-def ip(*words: str) -> None:
-    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False, timeout=10)
-    assert done.returncode == 0, f"ip {' '.join(words)}: {done.stderr}"
-
-
-@contextmanager
-def new_namespace() -> Iterator[None]:
-    """The calling thread in a namespace of its own, with veth pairs lan--va and wan--vb."""
-    home = os.open(f"/proc/self/task/{threading.get_native_id()}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        assert LIBC.unshare(CLONE_NEWNET) == 0, "root is needed"
-        for inner, outer in (("va", "lan"), ("vb", "wan")):
-            ip("link", "add", inner, "type", "veth", "peer", "name", outer)
-            ip("link", "set", outer, "up")
-        yield
-    finally:
-        assert LIBC.setns(home, CLONE_NEWNET) == 0
-        os.close(home)
 
 
 @pytest.fixture
@@ -268,10 +244,7 @@ def test_no_moment_without_a_program_while_replacing(net: Net) -> None:
 def test_python_takes_over_from_the_early_loader(net: Net, tmp_path: Path) -> None:
     early = REAL.with_name("vigie-early")
     assert early.is_file(), f"{early} is missing: make -C firmware/bpf"
-    pins = tmp_path / "bpf"
-    pins.mkdir()
-    subprocess.run(["mount", "-t", "bpf", "bpffs", str(pins)], check=True)
-    try:
+    with bpffs(tmp_path / "bpf") as pins:
         done = subprocess.run(
             [str(early), "--ports", "va,vb", "--bridge", "br0", "--object", str(REAL), "--pin", str(pins)],
             capture_output=True, text=True, timeout=30, check=False,
@@ -293,8 +266,6 @@ def test_python_takes_over_from_the_early_loader(net: Net, tmp_path: Path) -> No
                                check=True, timeout=10).stdout  # fmt: skip
         assert shown.count(" handle 0x1 ") == 1, shown
         datapath.close()
-    finally:
-        subprocess.run(["umount", str(pins)], check=True)
 
 
 def test_tc_says_what_is_missing(net: Net) -> None:
