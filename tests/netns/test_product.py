@@ -77,7 +77,7 @@ def test_no_byte_of_held_hellos_reaches_a_toxic_name(office: Office) -> None:
 @pytest.mark.parametrize("big", [False, True], ids=["one-datagram", "several-datagrams"])
 def test_no_datagram_of_quic_reaches_a_toxic_name(office: Office, address: str, big: bool) -> None:
     log = office.lab.servers.quic.log
-    for _ in range(5):
+    for _ in range(3):
         before = len(heard(log, "datagram", to=address))
         attempt = quic.fetch(office["pc"], address, NAME, big=big, timeout=1.0)
         assert attempt.outcome != "reached", attempt.evidence
