@@ -24,6 +24,7 @@ static __always_inline void learn_mac(struct pkt *p, struct state *st)
 	struct mac_memo *memo = memo_of(p->smac);
 	if (!memo || (p->smac & 1) || (memo->mac_port == here && memo->seen_s == p->now_s))
 		return;
+	int moved = (memo->mac_port & MAC_MASK) == p->smac && memo->mac_port != here;
 	memo->mac_port = here;
 	memo->seen_s = p->now_s;
 	mac_to(k.mac, p->smac);
@@ -33,7 +34,7 @@ static __always_inline void learn_mac(struct pkt *p, struct state *st)
 		return;
 	}
 	struct mac_value fresh = { .port = p->port, .seen_s = p->now_s };
-	int moved = !!v;
+	moved |= !!v;
 	bpf_map_update_elem(&macs, &k, &fresh, BPF_ANY);
 	if (moved) {
 		__sync_fetch_and_add(&st->topo, 1);

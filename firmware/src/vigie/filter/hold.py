@@ -186,16 +186,14 @@ class Names:
             self._slot, self._image_id = slot, number
         return self._lookup
 
-    def _action(self, number: int, device: bytes) -> Action:
-        now = time.monotonic_ns() // 1_000_000_000
-        for mac in (device, abi.ANY_MAC):
-            raw = self._local.lookup(abi.pack(abi.LOCAL_NAME_KEY, hash=number, mac=mac))
-            if raw is not None:
-                value = abi.unpack(abi.LOCAL_NAME_VALUE, raw)
-                until = int(value["until_s"])
-                if until == abi.FOREVER or until > now:
-                    return Action(int(value["action"]))
-        return Action.NONE
+    def _action(self, number: int, mac: bytes) -> Action:
+        raw = self._local.lookup(abi.pack(abi.LOCAL_NAME_KEY, hash=number, mac=mac))
+        if raw is None:
+            return Action.NONE
+        value = abi.unpack(abi.LOCAL_NAME_VALUE, raw)
+        until = int(value["until_s"])
+        in_force = until == abi.FOREVER or until > time.monotonic_ns() // 1_000_000_000
+        return Action(int(value["action"])) if in_force else Action.NONE
 
 
 class KernelWire:

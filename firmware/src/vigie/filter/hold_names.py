@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from vigie.contract.codes import Action, Category, Reason, Verdict
+from vigie.filter import abi
 from vigie.filter.base.lookup import Lookup
 from vigie.filter.base.model import ClassEntry
 from vigie.filter.base.names import suffix_hashes
@@ -28,13 +29,19 @@ class NameKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Suffix:
-    """One suffix of a name as the tables know it. `class_id` 0: not listed."""
+    """One suffix of a name as the tables know it. `class_id` 0: not listed. local: this device's rule; anyone: all's."""
 
     name: str
     hash: int
     class_id: int
     entry: ClassEntry | None
     local: Action = Action.NONE
+    anyone: Action = Action.NONE
+
+    @property
+    def rule(self) -> Action:
+        """The local rule in force: the device's own first."""
+        return self.local if self.local is not Action.NONE else self.anyone
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,7 @@ _REFUSALS = {
     NameKind.OBSERVE: (Verdict.OBSERVE, Reason.TOXIC_SNI),
     NameKind.EXCEPTION_OBSERVE: (Verdict.OBSERVE, Reason.EXCEPTION),
 }
+_ACTS = (Action.BLOCK, Action.OBSERVE)
 _LOCAL = {
     Action.BLOCK: NameKind.EXCEPTION_BLOCK,
     Action.ALLOW: NameKind.EXCEPTION_ALLOW,
@@ -72,29 +80,32 @@ _LOCAL = {
 def judge(suffixes: Sequence[Suffix]) -> NameVerdict:
     """Verdict over every suffix, shortest first.
 
-    The longest local rule wins over everything; then the longest indicator that blocks or observes, unless a
-    never-block suffix at any level spares it and it is not forced.
+    The device's longest rule wins over everything, then the longest rule for all; then the longest forced indicator;
+    then a never-block suffix at any level; then the longest listed suffix.
     """
-    for suffix in reversed(suffixes):
-        if suffix.local is not Action.NONE:
-            return NameVerdict(_LOCAL[suffix.local], suffix)
-    listed = [s for s in suffixes if s.entry and s.entry.action in (Action.BLOCK, Action.OBSERVE)]
-    never = [s for s in suffixes if s.entry and s.entry.never]
-    if not listed:
-        return NameVerdict(NameKind.NEVER, never[-1]) if never else NameVerdict(NameKind.CLEAN)
-    longest = listed[-1]
-    assert longest.entry is not None  # noqa: S101 - by construction of `listed`
-    if never and not longest.entry.force:
-        return NameVerdict(NameKind.NEVER, never[-1])
-    return NameVerdict(NameKind.BLOCK if longest.entry.action is Action.BLOCK else NameKind.OBSERVE, longest)
+    for rule in ("local", "anyone"):
+        for suffix in reversed(suffixes):
+            action: Action = getattr(suffix, rule)
+            if action is not Action.NONE:
+                return NameVerdict(_LOCAL[action], suffix)
+    listed = [(s, s.entry) for s in reversed(suffixes) if s.entry]
+    forced = [(s, e) for s, e in listed if e.force and e.action in _ACTS]
+    never = [s for s, e in listed if e.never]
+    if never and not forced:
+        return NameVerdict(NameKind.NEVER, never[0])
+    for suffix, entry in (forced or listed)[:1]:
+        if entry.action in _ACTS:
+            return NameVerdict(NameKind.BLOCK if entry.action is Action.BLOCK else NameKind.OBSERVE, suffix)
+    return NameVerdict(NameKind.CLEAN)
 
 
 def suffixes_of(name: str, lookup: Lookup, local: LocalAction | None, device: bytes) -> list[Suffix]:
-    """Every suffix of `name`, shortest first, with what the base and the local rules say. `local(hash, mac)`."""
+    """Every suffix of `name`, shortest first, with what the base and the local rules say. `local(hash, mac)`: that key's."""
     classes = dict(lookup.suffixes(name))
     out = []
     for text, number in suffix_hashes(name, lookup.header.name_key, lookup.header.name_seed):
         class_id = classes.get(text, 0)
         entry = lookup.classes[class_id] if class_id else None
-        out.append(Suffix(text, number, class_id, entry, local(number, device) if local else Action.NONE))
+        rules = [local(number, mac) for mac in (device, abi.ANY_MAC)] if local else [Action.NONE] * 2
+        out.append(Suffix(text, number, class_id, entry, *rules))
     return out

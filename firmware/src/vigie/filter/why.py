@@ -268,13 +268,13 @@ def _names(walk: _Walk, q: Question, view: View) -> None:
     suffixes = _suffixes(q, view)
     found = judge(suffixes)
     local_title, never_title, toxic_title = _("Règles locales"), _("Jamais bloqué"), _("Base toxique (nom)")
-    decided_locally = found.suffix is not None and found.suffix.local is not Action.NONE
-    if decided_locally and found.suffix is not None:
+    local = found.suffix.rule if found.suffix else Action.NONE
+    if local is not Action.NONE and found.suffix is not None:
         rule = next(
             (r for r in matching(view.policy.rules, "", q.name, q.device) if r.target == found.suffix.name), None
         )
         walk.indicator = found.suffix.name
-        _say_rule(walk, local_title, found.suffix.local, rule, found.suffix.name)
+        _say_rule(walk, local_title, local, rule, found.suffix.name)
     else:
         walk.say("exceptions", local_title, "none", _("aucune règle locale"))
     never = next((s for s in reversed(suffixes) if s.entry and s.entry.never), None)
@@ -313,8 +313,10 @@ def _suffixes(q: Question, view: View) -> list[Suffix]:
     for name in names:
         class_id = classes.get(name, 0)
         entry = view.lookup.classes[class_id] if view.lookup and class_id else None
-        local = next((r.action for r in rules if r.target == name), Action.NONE)
-        out.append(Suffix(name, 0, class_id, entry, local))
+        here = [r for r in rules if r.target == name]
+        local = next((r.action for r in here if r.device), Action.NONE)
+        anyone = next((r.action for r in here if not r.device), Action.NONE)
+        out.append(Suffix(name, 0, class_id, entry, local, anyone))
     return out
 
 

@@ -290,14 +290,20 @@ _TABLE: dict[type, Callable[[Zones, Observation], list[Alert]]] = {
 }
 
 
+WIDEST = {4: 8, 6: 48}
+"""Shortest prefix that may be a link, by IP version: 10.0.0.0/8 is the widest private network, /48 a site."""
+
+
 def onlink_prefixes(interface_networks: Iterable[Network]) -> list[Network]:
     """Prefixes for `control.onlink`: the networks of the bridge's own addresses, at most ONLINK_MAX.
 
-    Without link-local (the data path knows it), host routes, and prefixes inside another one.
+    Without link-local (the data path knows it), host routes, prefixes wider than any link, and those inside another one.
     """
     kept: list[Network] = []
     for net in sorted(set(interface_networks), key=lambda n: (n.version, n.prefixlen, int(n.network_address))):
-        if net.is_link_local or net.is_loopback or net.prefixlen in (0, net.max_prefixlen):
+        if net.is_link_local or net.is_loopback or net.prefixlen == net.max_prefixlen:
+            continue
+        if net.prefixlen < WIDEST[net.version]:  # whoever announces half the internet as local would unfilter it
             continue
         if any(k.version == net.version and net.subnet_of(k) for k in kept):  # type: ignore[arg-type]
             continue
