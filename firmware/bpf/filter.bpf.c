@@ -77,12 +77,6 @@ static __always_inline int cacheable(const struct pkt *p)
 	return 1;
 }
 
-static __always_inline __u64 opener_of(const struct pkt *p, const struct control *c)
-{
-	__u16 sport = p->port ? p->key.pb : p->key.pa, dport = p->port ? p->key.pa : p->key.pb;
-	return opener_hash(&p->src, &p->dst, sport, dport, p->proto, c->flow_seed);
-}
-
 /* Port (INIT_PORT0/1) that opened the flow, or INIT_UNKNOWN. Sets p->recalled when memory says it was the receiver. */
 static __always_inline __u32 find_opener(struct pkt *p, const struct control *c, const struct flow *f)
 {
@@ -93,7 +87,7 @@ static __always_inline __u32 find_opener(struct pkt *p, const struct control *c,
 	if (f && flow_opener(f->flags))
 		return flow_opener(f->flags);
 	if (cacheable(p)) {
-		__u32 opener = opener_recall(opener_of(p, c), p->now_s, p->proto == PROTO_TCP ? KNOWN_TCP_S : KNOWN_S);
+		__u32 opener = opener_recall(opener_hash(&p->key, c->flow_seed), p->now_s, p->proto == PROTO_TCP ? KNOWN_TCP_S : KNOWN_S);
 		p->recalled = opener == receiver;
 		if (opener)
 			return opener;
@@ -350,7 +344,7 @@ static __always_inline struct flow *flow_settle(struct pkt *p, struct control *c
 
 static __always_inline void remember_opener(const struct pkt *p, const struct control *c)
 {
-	opener_remember(opener_of(p, c), p->port, p->now_s);
+	opener_remember(opener_hash(&p->key, c->flow_seed), p->port, p->now_s);
 }
 
 /* The whole decision: fills w->p with verdict and reason. */

@@ -127,11 +127,10 @@ static __always_inline __u64 end_hash(const struct addr *a, __u16 port, __u64 se
 	return h ^ (h >> 31);
 }
 
-/* The same for both directions. */
-static __always_inline __u64 opener_hash(const struct addr *from, const struct addr *to, __u16 sport, __u16 dport,
-					 __u8 proto, __u64 seed)
+/* Of a flow key without its tag: the same for both directions, as `a` is the end behind port 0. */
+static __always_inline __u64 opener_hash(const struct flow_key *k, __u64 seed)
 {
-	__u64 h = (end_hash(from, sport, seed) + end_hash(to, dport, seed)) * HASH_K4 + proto * HASH_K5;
+	__u64 h = end_hash(&k->a, k->pa, seed) * HASH_K4 + (end_hash(&k->b, k->pb, seed) + k->proto) * HASH_K5;
 	h ^= h >> 32;
 	h *= HASH_K2;
 	return h ^ (h >> 31);
@@ -140,7 +139,7 @@ static __always_inline __u64 opener_hash(const struct addr *from, const struct a
 #define OPENER_TAG 0xfffffffe00000000ull
 #define OPENER_PORT1 0x100000000ull
 
-/* By port, not by address: a frame with a forged source cannot turn it round. */
+/* Behind which port, not at which address: a frame with a forged source cannot turn it round. */
 static __always_inline void opener_remember(__u64 hash, __u32 port, __u32 now_s)
 {
 	__u32 i = hash & (INIT_COUNT - 1);

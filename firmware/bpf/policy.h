@@ -389,8 +389,7 @@ __noinline int quoted_flow_known(struct __sk_buff *skb)
 	struct flow *f = flow_get(flow_index(flow_hash(k, c->flow_seed)));
 	if (f && flow_known(f, p->now_s, k->proto))
 		return 1;
-	__u64 hash = opener_hash(from, to, sport, dport, k->proto, c->flow_seed);
-	return opener_recall(hash, p->now_s, k->proto == PROTO_TCP ? KNOWN_TCP_S : KNOWN_S) == 2 - p->port;
+	return opener_recall(opener_hash(k, c->flow_seed), p->now_s, k->proto == PROTO_TCP ? KNOWN_TCP_S : KNOWN_S) == 2 - p->port;
 }
 
 /* Layer 9, side IN and not local: 1 when refused; what lets it in is noted in p->inbound. */

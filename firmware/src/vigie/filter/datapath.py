@@ -162,10 +162,6 @@ class DataPath:
         np.copyto(rows, openers, where=rows == 0)  # what this data path has seen itself is newer
         return True
 
-    def forget_openers(self) -> None:
-        """Empty the memory of openers: it speaks of ports, which mean something else once the cables are exchanged."""
-        np.frombuffer(self.maps["openers"].mmap(), dtype=np.uint64)[:] = 0
-
     def bump(self) -> None:
         """New policy epoch."""
         self.settings.bump()

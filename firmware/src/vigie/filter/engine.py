@@ -221,10 +221,7 @@ class Engine:
         with self.datapath.batch():
             settings.set_gateways(zones.gateway_macs(), zones.gateway_addresses())
             settings.set_inbound_mode(self.inbound_mode())
-            before, wan = int(settings.record["wan_port"]), zones.wan_port if zones.known else None
-            settings.set_wan_port(wan)
-            if wan is not None and before not in (-1, wan):
-                self.datapath.forget_openers()
+            settings.set_wan_port(zones.wan_port if zones.known else None)
             self.apply_policy()  # a gateway's quarantine is left out
 
     def inbound_mode(self) -> InboundMode:

@@ -29,7 +29,7 @@ class NameKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Suffix:
-    """One suffix of a name as the tables know it. `class_id` 0: not listed. local: this device's rule; anyone: all's."""
+    """One suffix of a name as the tables know it. class_id 0: not listed. local: this device's rule; anyone: all's."""
 
     name: str
     hash: int
@@ -100,7 +100,7 @@ def judge(suffixes: Sequence[Suffix]) -> NameVerdict:
 
 
 def suffixes_of(name: str, lookup: Lookup, local: LocalAction | None, device: bytes) -> list[Suffix]:
-    """Every suffix of `name`, shortest first, with what the base and the local rules say. `local(hash, mac)`: that key's."""
+    """Every suffix of `name`, shortest first, with what the base and the rules say. `local(hash, mac)`: one key's."""
     classes = dict(lookup.suffixes(name))
     out = []
     for text, number in suffix_hashes(name, lookup.header.name_key, lookup.header.name_seed):

@@ -297,7 +297,7 @@ WIDEST = {4: 8, 6: 48}
 def onlink_prefixes(interface_networks: Iterable[Network]) -> list[Network]:
     """Prefixes for `control.onlink`: the networks of the bridge's own addresses, at most ONLINK_MAX.
 
-    Without link-local (the data path knows it), host routes, prefixes wider than any link, and those inside another one.
+    Without link-local (the data path knows it), host routes, prefixes wider than any link, and those inside another.
     """
     kept: list[Network] = []
     for net in sorted(set(interface_networks), key=lambda n: (n.version, n.prefixlen, int(n.network_address))):
