@@ -13,7 +13,7 @@ from .columns import I64, U8, U32, U64, Bools
 from .imageformat import KIND_BASE, Header, port6_key, read_classes, section_view
 from .model import ClassEntry
 from .names import suffix_hashes
-from .splice import search6
+from .splice import search6, search_between
 
 _V4_MAPPED = bytes(10) + b"\xff\xff"
 
@@ -52,13 +52,7 @@ class _Ranges:
         """Index of the last interval that starts at or before each address, -1 if none; by the bucket index."""
         bucket = addresses >> np.uint32(self.header.shift4)
         low, high = self.index4[bucket].astype(np.int64), self.index4[bucket + np.uint32(1)].astype(np.int64)
-        while (open_ := low < high).any():
-            mid = (low + high) >> 1
-            before = (self.start4[np.minimum(mid, len(self.start4) - 1)] <= addresses) & open_
-            low = np.where(before, mid + 1, low)
-            high = np.where(open_ & ~before, mid, high)
-        found: I64 = low - 1
-        return found
+        return search_between(self.start4, addresses, low, high, right=True) - 1
 
     def find6(self, hi: U64, lo: U64) -> I64:
         """As find4, for IPv6."""

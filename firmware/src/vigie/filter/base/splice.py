@@ -86,10 +86,15 @@ def search6(hi: U64, lo: U64, key_hi: U64, key_lo: U64, *, right: bool) -> I64:
     """np.searchsorted for sorted (hi, lo) pairs."""
     low = np.searchsorted(hi, key_hi, side="left").astype(np.int64)
     high = np.searchsorted(hi, key_hi, side="right").astype(np.int64)
+    return search_between(lo, key_lo, low, high, right=right)
+
+
+def search_between(values: U32 | U64, keys: U32 | U64, low: I64, high: I64, *, right: bool) -> I64:
+    """np.searchsorted of each key among values[low:high] of its own, which are sorted."""
     while (open_ := low < high).any():
         mid = (low + high) >> 1
-        value = lo[np.minimum(mid, len(lo) - 1)]
-        before = ((value <= key_lo) if right else (value < key_lo)) & open_
+        value = values[np.minimum(mid, len(values) - 1)]
+        before = ((value <= keys) if right else (value < keys)) & open_
         low = np.where(before, mid + 1, low)
         high = np.where(open_ & ~before, mid, high)
     return low
