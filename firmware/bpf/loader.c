@@ -316,8 +316,10 @@ int main(int argc, char **argv)
 		step(nl_set_up(ifindex[i]), "setting up", options.ports[i]);
 
 	double forwarding = now_ms();
-	printf("{\"early\": {\"base\": %s, \"serial\": %llu, \"fresh\": %s, \"filter_ms\": %.1f, \"forward_ms\": %.1f}}\n",
-	       based ? "true" : "false", (unsigned long long)image.serial, fresh ? "true" : "false", filtering - begin,
-	       forwarding - begin);
+	char serial[24] = "null";	/* of the base installed now; one that was in force before stays unread */
+	if (fresh)
+		snprintf(serial, sizeof(serial), "%llu", (unsigned long long)image.serial);
+	printf("{\"early\": {\"base\": %s, \"serial\": %s, \"fresh\": %s, \"filter_ms\": %.1f, \"forward_ms\": %.1f}}\n",
+	       based ? "true" : "false", serial, fresh ? "true" : "false", filtering - begin, forwarding - begin);
 	return based ? 0 : 3;
 }
