@@ -16,7 +16,6 @@ import ctypes
 import itertools
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -30,11 +29,9 @@ from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 from lab.errors import LabError
+from lab.leftovers import PREFIX, RUN_NETNS, TEMP_PREFIX, clean_leftovers, delete_namespace, remove_temp
 from lab.reach import Reach
 
-RUN_NETNS = Path("/run/netns")
-PREFIX = "vg-"
-TEMP_PREFIX = "vigie-lab-"
 CLONE_NEWNET = 0x40000000
 BRIDGE_NF = ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables", "bridge-nf-call-arptables")
 
@@ -293,9 +290,9 @@ class World:
             for process in reversed(self.processes):
                 process.stop(2.0)
             for namespace in self.namespaces.values():
-                _delete_namespace(namespace.name)
+                delete_namespace(namespace.name)
             self.namespaces.clear()
-            _remove_temp(self.temp, keep=self.keep)
+            remove_temp(self.temp, keep=self.keep)
             for number, handler in self._handlers.items():
                 signal.signal(number, handler)
 
@@ -357,56 +354,6 @@ class World:
 def machine_links() -> dict[str, dict[str, Any]]:
     """Links of the machine's own network."""
     return {str(link["ifname"]): link for link in json.loads(_run(["ip", "-j", "link", "show"]).stdout)}
-
-
-def clean_leftovers() -> list[str]:
-    """Remove what earlier runs, whose process is gone, left behind. Returns the names removed."""
-    removed = []
-    for path in sorted(RUN_NETNS.glob(f"{PREFIX}*-*")) if RUN_NETNS.is_dir() else []:
-        if _orphan(path.name.removeprefix(PREFIX)):
-            _delete_namespace(path.name)
-            removed.append(path.name)
-    for path in sorted(Path(tempfile.gettempdir()).glob(f"{TEMP_PREFIX}*-*")):
-        if _orphan(path.name.removeprefix(TEMP_PREFIX)):
-            _remove_temp(path, keep=False)
-            removed.append(path.name)
-    return removed
-
-
-def _orphan(rest: str) -> bool:
-    """`rest`, "<pid>-..." or "<pid>.<number>-...", names a process that is gone or is no Python any more."""
-    pid = rest.split("-", 1)[0].split(".", 1)[0]
-    if not pid.isdigit():
-        return False
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return True
-    return b"python" not in command and b"pytest" not in command
-
-
-def _delete_namespace(name: str) -> None:
-    """End the processes inside, by id, then the namespace."""
-    for _ in range(20):
-        found = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=False)
-        pids = [int(word) for word in found.stdout.split() if int(word) != os.getpid()]
-        if not pids:
-            break
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.02)
-    subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
-
-
-def _remove_temp(path: Path, *, keep: bool) -> None:
-    if path == Path():
-        return
-    bpffs = path / "bpf"
-    if bpffs.is_dir() and bpffs.is_mount():
-        subprocess.run(["umount", str(bpffs)], capture_output=True, check=False)
-    if not keep and not bpffs.is_mount():
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:

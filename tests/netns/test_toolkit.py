@@ -14,7 +14,8 @@ import pytest
 from lab import plan
 from lab.box import make_plain_bridge
 from lab.checks import inbound, toxic
-from lab.netns import RUN_NETNS, World, clean_leftovers, machine_links
+from lab.leftovers import RUN_NETNS, clean_leftovers
+from lab.netns import World, machine_links
 from lab.office import Office
 from lab.topology import Topology
 from tests.netns.town import INDICATORS
