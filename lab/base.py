@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import ipaddress
 import os
@@ -9,7 +10,9 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -25,6 +28,7 @@ from vigie.filter.base.readers.source import unfold
 
 CACHE = ROOT / "build" / "lab"
 COMPILE_S = 240.0
+KEPT_S = 3600.0
 NAMES = 3
 NAME = re.compile(r"[a-z0-9-]{1,20}\.[a-z]{2,6}")
 WORD = re.compile(r"[0-9a-z.:-]{4,64}")
@@ -68,17 +72,33 @@ def compile_bases(tell: Callable[[str], None]) -> Bases:
     bases = Bases(feeds, folder / "base.vgb", folder / "with-vendor.vgb")
     described = feeds / "feeds.yaml"  # else: every file, told apart by its name
     sources = [described if described.exists() else feeds]
-    if not (bases.plain.exists() and bases.with_vendor.exists()):
-        for old in CACHE.glob("*"):
-            shutil.rmtree(old)
-        folder.mkdir(parents=True)
+    with _alone():
+        _prune(keep=folder)
+        folder.mkdir(exist_ok=True)
         if feeds == SAMPLE:  # it lists no IPv6 address that is refused both ways
             sources.append(_own_feed(folder, "lab-ipv6", EXTRA6))
         vendor = _own_feed(folder, "lab-vendor", plan.VENDOR.v4, plan.VENDOR.v6)
         for path, more in ((bases.plain, []), (bases.with_vendor, [vendor])):
-            tell(f"compiling {path.name} from {feeds} ...")
-            _compile([*sources, *more], path)
+            if not path.exists():
+                tell(f"compiling {path.name} from {feeds} ...")
+                _compile([*sources, *more], path)
     return bases
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One lab at a time compiles; another waits and finds the work done."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _prune(keep: Path) -> None:
+    """Bases of other feeds or compilers, unless a lab may still be running on them."""
+    for path in CACHE.iterdir():
+        if path.is_dir() and path != keep and time.time() - path.stat().st_mtime > KEPT_S:
+            shutil.rmtree(path)
 
 
 def _own_feed(folder: Path, name: str, *addresses: str) -> Path:
