@@ -43,15 +43,16 @@ def replay(kernel: Kernel, policy: Policy, steps: list[Step]) -> int:
             model.set_policy(policy)
             kernel.apply(policy)
             told.append(f"policy  {policy!r}")
-        elif isinstance(step, tuple):
-            if step[0] == "advance":
-                kernel.advance(step[1])
-            else:
-                model.evict()
-                kernel.evict()
-            told.append(f"{step[0]} {step[1]}")
+        elif isinstance(step, tuple) and step[0] == "advance":
+            kernel.advance(step[1])
+            told.append(f"{step[1]} seconds pass")
+        elif isinstance(step, tuple) and step[0] == "evict":
+            model.evict()
+            kernel.evict()
+            told.append("the flow cache is lost")
         else:
-            for port, spec in random_frames(step, policy.wan_port):
+            seed, first = (step, 0) if isinstance(step, int) else (step[1], 1)
+            for port, spec in random_frames(seed, policy.wan_port)[first:]:
                 frame = build(spec)
                 told.append(f"port {port} {spec!r}\n        {frame.hex()}")
                 compare(kernel, model, port, frame, told)

@@ -14,14 +14,13 @@ from tests.support.model_case import (
     KNOWN_TCP_S,
     Blocked,
     Case,
-    End,
     Flow,
     FlowKey,
     Opener,
     Outcome,
     Side,
 )
-from tests.support.model_frame import FIN, NEIGHBOUR_TYPES, RST, SYN, TCP, UDP, Fragment, Frame, parse, parse_quote
+from tests.support.model_frame import FIN, RST, SYN, TCP, UDP, Fragment, Frame, parse, parse_quote
 from tests.support.model_layers import Layers
 from tests.support.model_names import Malformed, Name, NotHere, NotTls, dns_answers, server_name
 from tests.support.policies import CLASS_NEVER, Policy, in_prefix, mac, packed
@@ -34,8 +33,8 @@ class Model(Layers):
     def __init__(self, policy: Policy) -> None:
         super().__init__(policy)
         self.flows: dict[FlowKey, Flow] = {}
-        self.openers: dict[tuple[frozenset[End], int], tuple[End, int]] = {}
-        """(Both ends, protocol) -> the end that opened last, and when."""
+        self.openers: dict[tuple[bytes, bytes, int, int, int], tuple[int, int]] = {}
+        """Flow key without family and VLAN -> port by which the opening frame came in, and when."""
 
     def evict(self) -> None:
         """The flow cache is lost; the memory of openers stays."""
@@ -80,6 +79,8 @@ class Model(Layers):
             return Verdict.DROP, Reason.SPOOF
         if policy.loop_port == port + 1:
             return Verdict.DROP, Reason.LOOP
+        if Reason.VLAN_DEPTH in frame.anomalies:
+            return Verdict.DROP, Reason.VLAN_DEPTH
         if frame.family == 0:
             if frame.ethertype == 0x0806 and len(frame.body) >= 18:
                 sender = bytes(10) + b"\xff\xff" + frame.body[14:18]
@@ -99,7 +100,7 @@ class Model(Layers):
             return Verdict.PASS, Reason.MULTICAST
         if _bad_source(frame.src, frame.family):
             return Verdict.DROP, Reason.BAD_SOURCE
-        if frame.family == 6 and frame.proto == 58 and frame.icmp_type in NEIGHBOUR_TYPES:
+        if frame.is_discovery:
             return Verdict.PASS, Reason.LOCAL
         return None
 
@@ -115,9 +116,11 @@ class Model(Layers):
                 and frame.family == (4 if "." in own.box else 6)
             ):
                 return True
-        if frame.family == 6 and frame.proto == 58 and frame.icmp_type in NEIGHBOUR_TYPES:
+        if frame.is_discovery:
             return True
-        if frame.proto == UDP and frame.ports in ((67, 68), (547, 546)):
+        if frame.proto == UDP and (
+            frame.ports == (67, 68) or (frame.ports == (547, 546) and _link_local(frame.src, frame.family))
+        ):
             return True
         known_lan = policy.wan_port >= 0 and port != policy.wan_port
         if known_lan and self._on_link(frame.src):
@@ -139,7 +142,7 @@ class Model(Layers):
             remote, remote_port, device, device_port = frame.dst, dport, frame.smac, sport
         local = side != Side.UNKNOWN and self._on_link(remote)
         if local and side == Side.IN and frame.smac in map(mac, policy.gw_mac):
-            link_local = in_prefix(remote, "fe80::/10") or in_prefix(remote, "169.254.0.0/16")
+            link_local = frame.family == 6 and _link_local(remote, 6)
             if not link_local and remote not in map(packed, policy.gateway):
                 local = False
         key = _flow_key(port, frame)
@@ -161,6 +164,8 @@ class Model(Layers):
         side = Side.IN if port == self.policy.wan_port else Side.OUT
         ours, other = (frame.src, frame.dst) if side == Side.IN else (frame.dst, frame.src)
         exchanged = any(in_prefix(ours, prefix) for prefix in self.policy.onlink) and not self._on_link(other)
+        if side == Side.IN and frame.smac in map(mac, self.policy.gw_mac):
+            exchanged = False
         return Side.UNKNOWN if exchanged else side
 
     def _opener(self, port: int, frame: Frame, flow: Flow | None, now: int) -> int | None:
@@ -169,11 +174,10 @@ class Model(Layers):
             return port
         if flow is not None and flow.opener is not None:
             return flow.opener
-        sport, dport = frame.key_ports
         if frame.has_flow:
-            recalled = self._recalled((frame.src, sport), (frame.dst, dport), frame.proto, now)
+            recalled = self._recalled(_flow_key(port, frame), now)
             if recalled is not None:
-                return port if recalled == (frame.src, sport) else 1 - port
+                return recalled
         if frame.proto == TCP:
             return 1 - port if frame.tcp_flags & SYN else None
         unreadable_icmp = frame.is_icmp and frame.icmp_type is None
@@ -181,10 +185,10 @@ class Model(Layers):
             return None
         return port
 
-    def _recalled(self, one: End, other: End, proto: int, now: int) -> End | None:
-        """The end that opened this flow, if that was not too long ago."""
-        opener, when = self.openers.get((frozenset((one, other)), proto), (None, 0))
-        return opener if now - when < (KNOWN_TCP_S if proto == TCP else KNOWN_S) else None
+    def _recalled(self, key: FlowKey, now: int) -> int | None:
+        """The port behind which this flow was opened, if that was not too long ago."""
+        opener, when = self.openers.get(key[:5], (None, 0))
+        return opener if now - when < (KNOWN_TCP_S if key[4] == TCP else KNOWN_S) else None
 
     # ---- flow cache -----------------------------------------------------------------------------
 
@@ -211,16 +215,20 @@ class Model(Layers):
     def _remember(self, case: Case, verdict: Verdict, reason: Reason) -> Flow | None:
         """The entry that a decision of the layers leaves or makes, if any; writes the memory of openers."""
         frame, flow = case.frame, case.flow
-        if case.admitted in (Reason.LEARNING, Reason.INBOUND_ALLOWED) and not frame.is_icmp_error:
+        passes = verdict in (Verdict.PASS, Verdict.OBSERVE)
+        complete = frame.whole or Reason.EXT_HEADERS in frame.anomalies
+        unsolicited = case.admitted in (Reason.LEARNING, Reason.INBOUND_ALLOWED)
+        if unsolicited and complete and not frame.is_icmp_error:
             self._remember_opener(case)
         if reason == Reason.INBOUND or not frame.has_flow:
             return None  # refused inbound neither enters the cache nor cuts a flow
-        passes = verdict in (Verdict.PASS, Verdict.OBSERVE)
+        if case.side == Side.IN and frame.is_bare_syn and not passes:
+            return None
         asked = frame.ports is not None and frame.ports[1] == 53
         if not passes and asked and reason in (Reason.TOXIC_DNS, Reason.EXCEPTION_BLOCK):
             return flow  # one question is refused, not the way to the resolver
         if flow is None:
-            if not passes or not case.passes_outward or frame.fragment:
+            if not passes or not case.passes_outward:
                 return None
             flow = Flow(self.policy.gen, verdict, reason, case.opener, case.now)
             flow.inspect = frame.ports is not None and 53 in frame.ports
@@ -241,9 +249,7 @@ class Model(Layers):
 
     def _remember_opener(self, case: Case) -> None:
         """The sender of this frame opened its flow."""
-        sport, dport = case.frame.key_ports
-        sender, receiver = (case.frame.src, sport), (case.frame.dst, dport)
-        self.openers[frozenset((sender, receiver)), case.frame.proto] = sender, case.now
+        self.openers[case.key[:5]] = case.port, case.now
 
     def _first_payload(self, flow: Flow, case: Case, verdict: Verdict, reason: Reason) -> Blocked:
         """Layer 6 for the server name in the client's first payload."""
@@ -281,6 +287,7 @@ class Model(Layers):
             or self._layer_quarantine(case)
             or self._layer_exceptions(case)
             or self._layer_toxic_address(case)
+            or self._layer_hiding(case)
             or self._layer_names(case)
             or self._layer_device_class(case)
             or self._layer_dynamic(case)
@@ -294,14 +301,14 @@ class Model(Layers):
         frame = case.frame
         if case.side != Side.IN:
             return None
-        unread = Reason.EXT_HEADERS in frame.anomalies  # the receiver may walk further than the box does
-        cut = frame.fragment == Fragment.LATER or not frame.whole
-        if not unread and (cut or (frame.proto == TCP and not frame.is_bare_syn)):
+        if frame.fragment == Fragment.LATER:
+            return None
+        if frame.whole and frame.proto == TCP and not frame.is_bare_syn:
             if case.known:
                 case.admitted = Reason.ESTABLISHED
             return None
-        if unread:
-            pass
+        if not frame.whole:
+            pass  # a header cut short: the rest may follow in a fragment
         elif frame.is_icmp_error:
             case.admitted = Reason.ICMP_ERROR if self._quote_known(case) else None
         elif frame.proto != TCP and (case.known or self._lan_opened(case)):
@@ -314,14 +321,12 @@ class Model(Layers):
         if policy.inbound_mode != InboundMode.REFUSE or case.now < policy.grace_until:
             case.admitted = Reason.LEARNING
             return None
-        verdict = Verdict.REFUSE if frame.proto in (TCP, UDP) and not unread else Verdict.DROP
+        verdict = Verdict.REFUSE if frame.proto in (TCP, UDP) and frame.whole else Verdict.DROP
         return verdict, Reason.INBOUND
 
     def _lan_opened(self, case: Case) -> bool:
         """Remembered as opened by the LAN end (the destination of an inbound frame)."""
-        sport, dport = case.frame.key_ports
-        sender, receiver = (case.frame.src, sport), (case.frame.dst, dport)
-        return self._recalled(sender, receiver, case.frame.proto, case.now) == receiver
+        return case.frame.has_flow and self._recalled(case.key, case.now) == 1 - case.port
 
     def _quote_known(self, case: Case) -> bool:
         quote = parse_quote(case.frame)
@@ -329,12 +334,12 @@ class Model(Layers):
             return False
         sport, dport = quote.ports
         behind_lan, behind_wan = (quote.src, sport), (quote.dst, dport)
-        if self._recalled(behind_lan, behind_wan, quote.proto, case.now) == behind_lan:
-            return True
         ends = (behind_wan, behind_lan) if case.port == 0 else (behind_lan, behind_wan)
         key = (ends[0][0], ends[1][0], ends[0][1], ends[1][1], quote.proto, case.frame.family, case.frame.vlan)
         flow = self.flows.get(key)
-        return flow is not None and flow.known(quote.proto, case.now)
+        if flow is not None and flow.known(quote.proto, case.now):
+            return True
+        return self._recalled(key, case.now) == 1 - case.port
 
     def _inbound_allowed(self, case: Case) -> bool:
         port = case.device_port or 0
@@ -356,7 +361,9 @@ class Model(Layers):
         asked = frame.proto == UDP and frame.ports is not None and frame.ports[0] == 53
         if not self.policy.learn or not asked or frame.fragment or case.side != Side.IN or not case.known:
             return
-        if not case.local and not self._class_of(frame.src, frame.family).flags & CLASS_NEVER:
+        gateway = frame.smac in map(mac, self.policy.gw_mac) and frame.src in map(packed, self.policy.gateway)
+        never = self._class_of(frame.src, frame.family).flags & CLASS_NEVER
+        if not (gateway if case.local else never):
             return
         parsed = dns_answers(frame.payload)
         if parsed is None:
@@ -376,6 +383,10 @@ def _flow_key(port: int, frame: Frame) -> FlowKey:
     if port == 0:
         return frame.src, frame.dst, sport, dport, frame.proto, frame.family, frame.vlan
     return frame.dst, frame.src, dport, sport, frame.proto, frame.family, frame.vlan
+
+
+def _link_local(address: bytes, family: int) -> bool:
+    return in_prefix(address, "fe80::/10" if family == 6 else "169.254.0.0/16")
 
 
 def _is_group(address: bytes, family: int) -> bool:

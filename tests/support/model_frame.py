@@ -31,7 +31,8 @@ EXTENSIONS: Final = (0, 43, 60, 44, 51, 135, 139, 140)
 ICMP_ERRORS: Final = {ICMP: (3, 11, 12), ICMPV6: (1, 2, 3, 4)}
 ECHO_REQUEST: Final = {ICMP: 8, ICMPV6: 128}
 ECHO_REPLY: Final = {ICMP: 0, ICMPV6: 129}
-NEIGHBOUR_TYPES: Final = (*range(130, 138), 143)
+NEIGHBOUR_TYPES: Final = tuple(range(133, 138))
+GROUP_TYPES: Final = (130, 131, 132, 143)
 
 
 class Fragment(IntEnum):
@@ -59,6 +60,9 @@ class Frame:
     src: bytes = b""
     dst: bytes = b""
     proto: int = 0
+    hops: int = 0
+    overlaps: bool = False
+    """True for a fragment that would be laid over the flags of a TCP header (RFC 3128)."""
     fragment: Fragment = Fragment.NONE
     whole: bool = True
     """False when the transport header is cut or absurd."""
@@ -78,6 +82,15 @@ class Frame:
         if self.is_echo:
             return self.icmp_id, self.icmp_id
         return 0, 0
+
+    @property
+    def is_discovery(self) -> bool:
+        """Neighbour and router discovery (which crossed no router) and group management of IPv6."""
+        if self.family != 6 or self.proto != ICMPV6 or self.icmp_type is None:
+            return False
+        return (self.icmp_type in NEIGHBOUR_TYPES and self.hops == 255) or (
+            self.icmp_type in GROUP_TYPES and self.hops == 1
+        )
 
     @property
     def is_icmp(self) -> bool:
@@ -124,8 +137,8 @@ def parse(data: bytes) -> Frame:
             frame.ethertype = 0
             return frame
         tci, frame.ethertype = struct.unpack_from("!HH", data, at)
-        if tags == 0:
-            frame.vlan = tci & 0x0FFF
+        if frame.vlan == NO_VLAN and tci & 0x0FFF:
+            frame.vlan = tci & 0x0FFF  # id 0 is a priority, not a network
         tags += 1
         at += 4
     frame.body = data[at:]
@@ -150,10 +163,11 @@ def _ipv4(frame: Frame) -> None:
         frame.anomalies.append(Reason.BAD_IP_LENGTH)
         return
     frame.family = 4
-    frame.proto = body[9]
+    frame.hops, frame.proto = body[8], body[9]
     frame.src = bytes(10) + b"\xff\xff" + body[12:16]
     frame.dst = bytes(10) + b"\xff\xff" + body[16:20]
     (fragment,) = struct.unpack_from("!H", body, 6)
+    frame.overlaps = frame.proto == TCP and fragment & 0x1FFF == 1
     if fragment & 0x1FFF:
         frame.fragment = Fragment.LATER
     elif fragment & 0x2000:
@@ -174,7 +188,7 @@ def _ipv6(frame: Frame) -> None:
         frame.anomalies.append(Reason.BAD_IP_LENGTH)
         return
     frame.family = 6
-    frame.proto = body[6]
+    frame.proto, frame.hops = body[6], body[7]
     frame.src, frame.dst = body[8:24], body[24:40]
     packet = body[: 40 + length]
     at = 40

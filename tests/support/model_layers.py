@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from tests.support.model_case import Blocked, Case, Opener, Side
-from tests.support.model_frame import TCP, UDP, Frame
+from tests.support.model_frame import TCP, UDP, Fragment, Frame
 from tests.support.model_names import Malformed, Name, dns_query, from_text, suffixes
 from tests.support.policies import (
     CLASS_FORCE,
@@ -45,7 +45,7 @@ class Layers:
         return any(in_prefix(address, prefix) for prefix in (*fixed, *self.policy.onlink))
 
     def _layer_local(self, case: Case) -> Blocked:
-        blocked = self._layer_quarantine(case) or self._layer_names(case)
+        blocked = self._layer_quarantine(case) or self._layer_hiding(case) or self._layer_names(case)
         if blocked:
             return blocked
         if case.observed is not None:
@@ -75,7 +75,7 @@ class Layers:
             if mac(device) == case.device and case.in_force(until):
                 ports = case.frame.ports
                 dhcp = ports is not None and ({*ports} <= {67, 68} or {*ports} <= {546, 547})
-                if not (case.frame.proto == UDP and dhcp):
+                if not (case.local and case.frame.proto == UDP and dhcp):
                     return Verdict.REFUSE, Reason.QUARANTINE
         return None
 
@@ -122,6 +122,8 @@ class Layers:
                 return None
         listed = self._class_of(address, case.frame.family)
         wanted = {Opener.LAN: Direction.OUT, Opener.INTERNET: Direction.IN}.get(case.opener_side)
+        if case.opener_side == Opener.UNKNOWN and case.side == Side.OUT:
+            wanted = Direction.OUT  # what leaves counts as opened here unless the internet is known to have opened it
         if listed.direction not in (Direction.BOTH, wanted):
             return None
         if listed.flags & CLASS_PORTS and not self._port_listed(address, port, case.frame.family):
@@ -132,6 +134,20 @@ class Layers:
             return None
         verdict = Verdict.DROP if case.opener_side == Opener.INTERNET else Verdict.REFUSE
         return verdict, Reason.TOXIC_ADDRESS
+
+    def _layer_hiding(self, case: Case) -> Blocked | None:
+        """What hides a name or a port, and no ordinary host sends."""
+        frame = case.frame
+        if frame.overlaps:
+            return Verdict.DROP, Reason.FRAGMENT
+        if case.side == Side.IN:
+            return None
+        if Reason.EXT_HEADERS in frame.anomalies:
+            return Verdict.DROP, Reason.EXT_HEADERS
+        named = frame.proto == TCP or (frame.proto == UDP and frame.ports is not None and frame.ports[1] in (53, 443))
+        if frame.fragment == Fragment.FIRST and named and not case.spared_by_address:
+            return Verdict.DROP, Reason.FRAGMENT
+        return None
 
     def _layer_names(self, case: Case) -> Blocked | None:
         if case.spared_by_address:

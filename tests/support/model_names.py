@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-MAX_EXTENSIONS: Final = 128
+MAX_EXTENSIONS: Final = 1024
 
 
 class Malformed(Exception):
@@ -68,6 +68,8 @@ def _question(message: bytes) -> tuple[Name, int]:
 
 def dns_query(message: bytes) -> Name | None:
     """The name asked for; None when this is no query with one question. Raises Malformed."""
+    if not message:
+        return None
     if len(message) < 12:
         raise Malformed("header cut")
     flags, questions = struct.unpack_from("!HH", message, 2)
@@ -141,8 +143,8 @@ def server_name(payload: bytes) -> Name | None:
     if len(payload) < 44:
         raise NotHere
     record, body = int.from_bytes(payload[3:5], "big"), int.from_bytes(payload[6:9], "big")
-    if record < 4 or body > 16384:
-        raise Malformed("a record too short or a hello too long")
+    if record < 4:
+        raise Malformed("a record too short for a message")
     if body + 4 > record:
         raise NotHere
     hello = _Hello(payload, 43, 9 + body)
@@ -163,7 +165,7 @@ def server_name(payload: bytes) -> Name | None:
         if kind == 0:
             return _server_name_extension(hello, size)
         hello.skip(size)
-    raise Malformed("too many extensions")
+    raise NotHere
 
 
 @dataclass

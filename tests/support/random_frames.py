@@ -172,7 +172,7 @@ def random_frames(seed: int, wan_port: int) -> list[tuple[int, Spec]]:
     r = Random(seed)
     flow = _flow(r, wan_port)
     exchange = r.choice(
-        (_any_frame,) * 8 + (_web, _web, _web, _question, _question, _datagrams, _served, _ping, _to_box)
+        (_any_frame,) * 8 + (_web, _web, _web, _question, _question, _datagrams, _served, _ping, _to_box, _found)
     )
     frames = exchange(r, flow)
     return [_made_odd(r, port, spec) for port, spec in frames if r.random() < 0.93]
@@ -221,6 +221,21 @@ def _question(r: Random, flow: Flow) -> list[tuple[int, Spec]]:
             flow.spec("tcp", False, flags="PA", payload=p.over_tcp(answer)),
         ]
     return [flow.spec("udp", True, payload=query), flow.spec("udp", False, payload=answer)]
+
+
+def _found(r: Random, flow: Flow) -> list[tuple[int, Spec]]:
+    """A name is looked up at a resolver that can be trusted, and its address opened, which is toxic otherwise."""
+    resolver, toxic = (p.RESOLVER6, p.TOXIC6) if flow.six else (p.RESOLVER, p.TOXIC)
+    name = r.choice(("good.example", "x.pay.good.example", "evil.example"))
+    asks = replace(flow, remote=resolver, remote_port=53, lan_port=40000)
+    opens = replace(flow, remote=toxic, remote_port=443, lan_port=r.choice((40000, 40001, 40002)))
+    return [
+        asks.spec("udp", True, payload=p.dns_query(name)),
+        asks.spec("udp", False, payload=p.dns_answer(name, [toxic], r.choice((0, 60, 5000)))),
+        opens.spec("tcp", True, flags="S"),
+        opens.spec("tcp", False, flags="SA"),
+        opens.spec("tcp", True, flags="S"),
+    ][: r.randrange(3, 6)]
 
 
 def _datagrams(r: Random, flow: Flow) -> list[tuple[int, Spec]]:

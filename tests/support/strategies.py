@@ -74,7 +74,7 @@ def policies(draw: st.DrawFn) -> Policy:
     classes[never] = IndicatorClass(CLASS_NEVER, rank=draw(st.sampled_from((0, 0, 4))))
     numbers = st.sampled_from(tuple(classes))
     protected = draw(st.sampled_from((({}, {}), ({p.RESOLVER: never, p.RESOLVER6: never}, {"good.example": never}))))
-    isolation = draw(st.sampled_from((0,) * 12 + (1, 2, 3)))
+    isolation = draw(st.sampled_from((0,) * 12 + (1, 2, 3, 3)))
     nothing = draw(st.integers(0, 15)) == 15
     return Policy(
         wan_port=draw(st.sampled_from((1, 1, 1, 0, 0, -1))),
@@ -175,7 +175,8 @@ def policies(draw: st.DrawFn) -> Policy:
 
 
 Step = int | tuple[str, int] | Policy
-"""Of a history: the seed of some frames (`random_frames`); ("advance", seconds); ("evict", 0); another policy."""
+"""Of a history: the seed of some frames (`random_frames`); ("advance", seconds); ("evict", 0);
+("rest", seed), those frames but the first; another policy."""
 
 
 @st.composite
@@ -187,12 +188,14 @@ def histories(draw: st.DrawFn, length: int = 40) -> tuple[Policy, list[Step]]:
     policy = draw(policies())
     r = Random(draw(st.binary(min_size=8, max_size=8)))
     steps: list[Step] = [r.getrandbits(32) for _ in range(r.randrange(length // 4, length))]
-    for _ in range(r.choice((0, 1, 1, 2, 3))):
+    for _ in range(r.choice((0, 1, 2, 3, 4))):
         change = r.choice(("advance", "advance", "evict", "policy"))
         if change == "policy":
             steps.append(replace(draw(policies()), wan_port=policy.wan_port))
         else:
             steps.append((change, r.choice(JUMPS) if change == "advance" else 0))
-        again = [step for step in steps if isinstance(step, int)]
-        steps += [r.choice((*again[-6:], r.getrandbits(32))) for _ in range(r.randrange(1, length // 2))]
+        before = [step for step in steps if isinstance(step, int)][-8:]
+        for _ in range(r.randrange(1, length // 3)):
+            again = r.choice(before)
+            steps.append(r.choice((("rest", again), ("rest", again), again, r.getrandbits(32))))
     return policy, steps
