@@ -12,7 +12,7 @@ from scapy.layers.l2 import GRE, Ether
 from scapy.packet import Raw
 
 from tests.support import packets as p
-from tests.support.policies import OwnFlow
+from tests.support.policies import NO_VLAN, OwnFlow
 from tests.support.progrun import TC_ACT_OK, TC_ACT_SHOT
 from tests.support.town import HOME, LAN, WAN, Town
 from vigie.contract.codes import InboundMode, Reason, Verdict
@@ -92,9 +92,17 @@ class TestTags:
         toxic = tagged(p.ether(p.udp(p.PC, p.TOXIC, 1, 2)), *[(tpid, 100 + i) for i in range(depth)])
         assert town().frame(LAN, toxic).decided == (Verdict.REFUSE, Reason.TOXIC_ADDRESS)
 
-    def test_deeper_tags_pass_and_are_counted(self, town: Make) -> None:
+    def test_deeper_tags_are_dropped(self, town: Make) -> None:
         got = town().frame(LAN, p.ether(p.udp(p.PC, p.TOXIC, 1, 2), vlans=range(2, 7)))
-        assert (got.decided, got.anomaly) == ((Verdict.PASS, Reason.NOT_IP), Reason.VLAN_DEPTH)
+        assert (got.decided, got.anomaly) == ((Verdict.DROP, Reason.VLAN_DEPTH), Reason.VLAN_DEPTH)
+
+    def test_a_priority_tag_is_no_network(self, town: Make) -> None:
+        t = town()
+        t.sends(p.udp(p.PC, p.PLAIN, 5004, 5004), vlans=[0])
+        assert t.receives(p.udp(p.PLAIN, p.PC, 5004, 5004)).decided == (Verdict.PASS, Reason.DEFAULT)
+        assert t.sends(p.udp(p.PC, p.PLAIN, 5004, 5004)).cached
+        t.sends(p.udp(p.PC, p.PLAIN, 1, 2), vlans=[0, 77])
+        assert sorted(int(flow["key"]["vlan"]) for flow in t.kernel.data.flows_snapshot()) == [77, NO_VLAN]
 
     def test_flows_of_two_vlans_are_two_flows(self, town: Make) -> None:
         t = town()
@@ -179,16 +187,35 @@ class TestBrokenPackets:
     def test_longer_chains_have_no_ports(self, town: Make) -> None:
         packet = p.extensions6(p.tcp(p.PC6, p.PLAIN6, 1, 2), [60] * 9)
         got = town().sends(packet)
-        assert (got.decided, got.anomaly) == ((Verdict.PASS, Reason.DEFAULT), Reason.EXT_HEADERS)
+        assert (got.decided, got.anomaly) == ((Verdict.DROP, Reason.EXT_HEADERS), Reason.EXT_HEADERS)
         toxic = p.extensions6(p.tcp(p.PC6, p.TOXIC6, 1, 2), [60] * 9)
         assert town().sends(toxic).decided == (Verdict.REFUSE, Reason.TOXIC_ADDRESS)
 
 
 class TestFragments:
-    def test_first_fragment_has_ports_but_no_name(self, town: Make) -> None:
-        query = p.udp(p.PC, p.PLAIN, 40000, 53, p.dns_query("evil.example"))
-        got = town().sends(p.fragment4(query, 0, more=True))
-        assert (got.decided, got.anomaly) == ((Verdict.PASS, Reason.DEFAULT), Reason.FRAGMENT)
+    @pytest.mark.parametrize(("pc", "remote"), [(p.PC, p.PLAIN), (p.PC6, p.PLAIN6), (p.PC, p.NEIGHBOUR)])
+    def test_first_fragments_that_hide_a_name_are_dropped(self, town: Make, pc: str, remote: str) -> None:
+        passes = (Verdict.PASS, Reason.LOCAL if remote == p.NEIGHBOUR else Reason.DEFAULT)
+        for packet, decided in (
+            (p.udp(pc, remote, 40000, 53, p.dns_query("evil.example")), (Verdict.DROP, Reason.FRAGMENT)),
+            (p.udp(pc, remote, 40000, 443, bytes(1200)), (Verdict.DROP, Reason.FRAGMENT)),
+            (p.tcp(pc, remote, 40000, 443, "PA", p.client_hello("evil.example")), (Verdict.DROP, Reason.FRAGMENT)),
+            (p.udp(pc, remote, 40000, 5060, bytes(1200)), passes),
+        ):
+            first = p.extensions6(packet, [44], more=True) if p.is6(pc) else p.fragment4(packet, 0, more=True)
+            got = town().sends(first)
+            assert (got.decided, got.anomaly) == (decided, Reason.FRAGMENT)
+
+    @pytest.mark.parametrize("size", [8, 16, 19])
+    def test_tiny_fragments_open_nothing(self, town: Make, size: int) -> None:
+        """A SYN cut before its flags (RFC 1858), and one laid over the flags of another segment (RFC 3128)."""
+        whole = bytes(p.tcp(p.PLAIN, p.PC, 999, 22, "S"))[20:]
+        tiny = IP(src=p.PLAIN, dst=p.PC, proto=6, flags="MF") / Raw(whole[:size])
+        assert town().receives(tiny).decided == (Verdict.DROP, Reason.INBOUND)
+        assert town(inbound_mode=InboundMode.LEARN).receives(tiny).decided == (Verdict.PASS, Reason.LEARNING)
+        over = IP(src=p.PLAIN, dst=p.PC, proto=6, frag=1) / Raw(whole[8:])
+        assert town().receives(over).decided == (Verdict.DROP, Reason.FRAGMENT)
+        assert town().sends(IP(src=p.PC, dst=p.NEIGHBOUR, proto=6, frag=1) / Raw(whole[8:])).verdict == Verdict.DROP
 
     def test_later_fragments_get_the_address_verdict(self, town: Make) -> None:
         t = town()
@@ -203,12 +230,15 @@ class TestFragments:
         assert got.decided == (Verdict.REFUSE, Reason.INBOUND)
         assert got.action == TC_ACT_SHOT, "a fragment is never answered"
 
-    def test_fragments_make_no_flow(self, town: Make) -> None:
+    def test_only_first_fragments_make_a_flow(self, town: Make) -> None:
         t = town()
-        t.sends(p.fragment4(p.udp(p.PC, p.PLAIN, 1, 2), 0, more=True))
         t.sends(p.fragment4(p.udp(p.PC, p.PLAIN, 1, 2), 9, more=False))
-        t.sends(p.extensions6(p.udp(p.PC6, p.PLAIN6, 1, 2), [44], more=True))
+        t.sends(p.extensions6(p.udp(p.PC6, p.PLAIN6, 1, 2), [44], offset=9))
         assert not len(t.kernel.data.flows_snapshot())
+        t.sends(p.fragment4(p.udp(p.PC, p.PLAIN, 1, 2), 0, more=True))
+        assert len(t.kernel.data.flows_snapshot()) == 1
+        answer = p.fragment4(p.udp(p.PLAIN, p.PC, 2, 1), 0, more=True)
+        assert t.receives(answer).decided == (Verdict.PASS, Reason.DEFAULT)
 
     def test_atomic_fragment_is_a_whole_packet(self, town: Make) -> None:
         t = town()
@@ -255,10 +285,15 @@ class TestBox:
         for packet in (
             p.udp(p.GATEWAY, p.BOX, 67, 68),
             p.udp(p.GATEWAY6, p.BOX6, 547, 546),
-            p.ip(p.GATEWAY6, p.BOX6) / ICMPv6ND_NA(tgt=p.GATEWAY6),
-            p.ip(p.GATEWAY6, p.BOX6) / ICMPv6ND_NS(tgt=p.BOX6),
+            p.ip(p.GATEWAY6, p.BOX6, ttl=255) / ICMPv6ND_NA(tgt=p.GATEWAY6),
+            p.ip(p.GATEWAY6, p.BOX6, ttl=255) / ICMPv6ND_NS(tgt=p.BOX6),
         ):
             assert t.receives(packet, dmac=p.BOX_MAC).decided == (Verdict.PASS, Reason.OWN), packet
+        for packet in (
+            p.ip(p.GATEWAY6, p.BOX6, ttl=254) / ICMPv6ND_NS(tgt=p.BOX6),
+            p.udp(p.PLAIN6, p.BOX6, 547, 546),
+        ):
+            assert t.receives(packet, dmac=p.BOX_MAC).decided == (Verdict.DROP, Reason.NOT_FOR_BOX), packet
         assert t.receives(p.udp(p.GATEWAY, p.BOX, 68, 67), dmac=p.BOX_MAC).reason == Reason.NOT_FOR_BOX
 
     def test_icmp_errors_reach_the_box(self, town: Make) -> None:
@@ -296,11 +331,15 @@ class TestGroupsAndSources:
 
     @pytest.mark.parametrize("message", [ICMPv6ND_NS(tgt=p.PC6), ICMPv6ND_NA(tgt=p.PC6), ICMPv6ND_RA()])
     def test_neighbour_discovery_passes(self, town: Make, message: Any) -> None:
-        got = town().receives(p.ip(p.PLAIN6, p.PC6) / message)
+        got = town().receives(p.ip(p.GATEWAY6, p.PC6, ttl=255) / message)
         assert got.decided == (Verdict.PASS, Reason.LOCAL)
+        routed = town().receives(p.ip(p.PLAIN6, p.PC6, ttl=254) / message)
+        assert routed.decided == (Verdict.DROP, Reason.INBOUND), "what crossed a router is no neighbour discovery"
+        toxic = town().sends(p.ip(p.PC6, p.TOXIC6, ttl=64) / message)
+        assert toxic.decided == (Verdict.REFUSE, Reason.TOXIC_ADDRESS)
 
     def test_group_reports_pass(self, town: Make) -> None:
-        got = town().sends(p.ip("fe80::10", "fe80::1") / ICMPv6MLReport2())
+        got = town().sends(p.ip("fe80::10", "fe80::1", ttl=1) / ICMPv6MLReport2())
         assert got.decided == (Verdict.PASS, Reason.LOCAL)
 
 
@@ -324,14 +363,19 @@ class TestLocal:
     def test_exchanged_cables_open_nothing(self, town: Make) -> None:
         """An office's frame that comes in by the believed WAN port has no side: both its ends are looked up."""
         t = town()
-        assert t.receives(p.tcp(p.PC, p.TOXIC, 40000, 443)).decided == (Verdict.REFUSE, Reason.TOXIC_ADDRESS)
-        assert t.receives(p.tcp(p.PC, p.PLAIN, 40000, 443)).decided == (Verdict.PASS, Reason.DEFAULT)
+        assert t.receives(p.tcp(p.PC, p.TOXIC, 40000, 443), smac=p.PC_MAC).decided == (
+            Verdict.REFUSE,
+            Reason.TOXIC_ADDRESS,
+        )
+        assert t.receives(p.tcp(p.PC, p.PLAIN, 40000, 443), smac=p.PC_MAC).decided == (Verdict.PASS, Reason.DEFAULT)
         assert t.sends(p.tcp(p.TOXIC, p.PC, 443, 40000, "A")).decided == (Verdict.REFUSE, Reason.TOXIC_ADDRESS)
         hello = p.tcp(p.PC, p.PLAIN, 40000, 443, "PA", p.client_hello("evil.example"))
-        assert t.receives(hello).decided == (Verdict.REFUSE, Reason.TOXIC_SNI)
+        assert t.receives(hello, smac=p.PC_MAC).decided == (Verdict.REFUSE, Reason.TOXIC_SNI)
         query = p.udp(p.PC, p.PLAIN, 40000, 53, p.dns_query("evil.example"))
-        assert t.receives(query).verdict == Verdict.NXDOMAIN
+        assert t.receives(query, smac=p.PC_MAC).verdict == Verdict.NXDOMAIN
         assert t.receives(p.tcp(p.PC, p.NEIGHBOUR, 40000, 631), smac=p.NEIGHBOUR_MAC).reason == Reason.LOCAL
+        forged = t.receives(p.tcp(p.PC, p.PLAIN, 40000, 22), smac=p.GATEWAY_MAC)
+        assert forged.decided == (Verdict.REFUSE, Reason.INBOUND), "a gateway's MAC is where it belongs"
 
     def test_nothing_is_local_before_roles_are_known(self, town: Make) -> None:
         got = town(wan_port=-1).sends(p.tcp(p.PC, p.NEIGHBOUR, 40000, 631))

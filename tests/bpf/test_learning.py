@@ -26,8 +26,7 @@ def ask(
 ) -> Any:
     """A PC asks, the resolver answers; what was learnt, address -> record."""
     pc = p.PC6 if p.is6(resolver) else p.PC
-    neighbour = resolver in (p.NEIGHBOUR, p.NEIGHBOUR6)
-    mac = p.NEIGHBOUR_MAC if neighbour else p.GATEWAY_MAC
+    mac = p.NEIGHBOUR_MAC if resolver in (p.NEIGHBOUR, p.NEIGHBOUR6) else p.GATEWAY_MAC
     if question:
         t.sends(p.udp(pc, resolver, 40000, 53, p.dns_query(name)), dmac=mac)
     t.receives(p.udp(resolver, pc, 53, 40000, p.dns_answer(name, addresses, **how)), smac=mac)
@@ -39,9 +38,12 @@ def learnt(t: Town) -> dict[str, Any]:
     return {abi.address_text(key): abi.unpack(abi.RESOLVED_VALUE, value) for key, value in items}
 
 
-@pytest.mark.parametrize("resolver", [p.RESOLVER, p.RESOLVER6, p.NEIGHBOUR, p.NEIGHBOUR6])
+GATEWAYS = {"gateway": (p.GATEWAY, p.GATEWAY6)}
+
+
+@pytest.mark.parametrize("resolver", [p.RESOLVER, p.RESOLVER6, p.GATEWAY, p.GATEWAY6])
 def test_from_resolvers_that_can_be_trusted(town: Make, resolver: str) -> None:
-    t = town(learn=True)
+    t = town(learn=True, **GATEWAYS)
     assert t.sends(p.tcp(p.PC, p.TOXIC, 1, 443)).decided == REFUSED
     found = ask(t, "www.good.example", [p.TOXIC, p.TOXIC6], resolver)
     assert set(found) == {p.TOXIC, p.TOXIC6}
@@ -51,14 +53,14 @@ def test_from_resolvers_that_can_be_trusted(town: Make, resolver: str) -> None:
 
 
 def test_not_from_others(town: Make) -> None:
-    for resolver in (p.PLAIN, p.PLAIN6):
+    for resolver in (p.PLAIN, p.PLAIN6, p.NEIGHBOUR, p.NEIGHBOUR6, "192.168.1.77"):
         assert not ask(town(learn=True), "www.good.example", [p.TOXIC], resolver)
 
 
 def test_not_without_a_question(town: Make) -> None:
     t = town(learn=True)
     assert not ask(t, "www.good.example", [p.TOXIC], question=False)
-    assert not ask(t, "www.good.example", [p.TOXIC], p.NEIGHBOUR, question=False)
+    assert not ask(t, "www.good.example", [p.TOXIC], p.GATEWAY, question=False)
 
 
 def test_not_when_off(town: Make) -> None:
@@ -99,8 +101,8 @@ def test_kept_for_the_ttl_within_bounds(town: Make, ttl: int, kept: int) -> None
 
 def test_ranks_of_essential_names(town: Make) -> None:
     classes = {1: IndicatorClass(rank=5), 2: IndicatorClass(rank=2)}
-    t = town(learn=True, classes=classes, base={"9.9.9.9/32": 2}, names={"mail.example": 1, "example": 2}, gw_mac=())
-    found = ask(t, "mail.example", [p.PLAIN], p.NEIGHBOUR)
+    t = town(learn=True, classes=classes, base={"9.9.9.9/32": 2}, names={"mail.example": 1, "example": 2})
+    found = ask(t, "mail.example", [p.PLAIN], p.GATEWAY)
     assert (int(found[p.PLAIN]["rank"]), int(found[p.PLAIN]["never"])) == (2, 0)
     t.change(isolation_level=3, isolation_until=T0 + 100, names={}, base={})
     assert t.sends(p.udp(p.PC, p.PLAIN, 1, 2)).reason == Reason.ISOLATION, "a new policy starts with its own table"
