@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from tests.support import packets as p
-from tests.support.policies import AddressException
+from tests.support.policies import AddressException, IndicatorClass
 from tests.support.progrun import TC_ACT_OK, TC_ACT_REDIRECT
 from tests.support.strategies import T0
 from tests.support.town import TOXIC, Town
-from vigie.contract.codes import Action, InboundMode, Reason, Verdict
+from vigie.contract.codes import Action, Direction, InboundMode, Reason, Verdict
 from vigie.filter import abi
 from vigie.filter.libbpf import skb_context
 
@@ -160,6 +160,25 @@ class TestSyn:
         assert t.receives(p.tcp(p.PLAIN, p.PC, 443, 40000)).decided == (Verdict.REFUSE, Reason.INBOUND)
         assert only_flow(t) == before
         assert t.receives(p.tcp(p.PLAIN, p.PC, 443, 40000, "A")).cached
+
+    def test_nor_does_one_that_is_refused_for_another_reason(self, town: Make) -> None:
+        t = town(
+            classes={1: IndicatorClass(direction=Direction.IN, action=Action.BLOCK)},
+            names={},
+            base={"203.0.113.0/24": 1},
+        )
+        t.sends(p.tcp(p.PC, p.PLAIN, 40000, 443))
+        t.receives(p.tcp(p.PLAIN, p.PC, 443, 40000, "SA"))
+        before = only_flow(t).copy()
+        assert t.receives(p.tcp(p.PLAIN, p.PC, 443, 40000)).decided == (Verdict.DROP, Reason.TOXIC_ADDRESS)
+        assert only_flow(t) == before
+
+    def test_memory_of_openers_cannot_be_turned_round(self, town: Make) -> None:
+        """It holds the port by which the opening frame came in: a forged source changes nothing."""
+        t = town(inbound_mode=InboundMode.LEARN)
+        t.receives(p.udp(p.PC, p.PLAIN, 40000, 443), smac=p.GATEWAY_MAC)
+        t.change(inbound_mode=InboundMode.REFUSE)
+        assert t.receives(p.udp(p.PLAIN, p.PC, 443, 40000)).decided == (Verdict.REFUSE, Reason.INBOUND)
 
     def test_a_new_syn_starts_the_flow_again(self, town: Make) -> None:
         t = town()

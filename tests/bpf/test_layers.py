@@ -117,6 +117,7 @@ class TestQuarantine:
         assert t.sends(p.udp(p.PC6, p.GATEWAY6, 546, 547)).reason == Reason.LOCAL
         assert t.sends(p.tcp(p.PC, p.GATEWAY, 68, 67)).reason == Reason.QUARANTINE
         assert t.sends(p.udp(p.PC, p.GATEWAY, 68, 547)).reason == Reason.QUARANTINE
+        assert t.sends(p.udp(p.PC, p.PLAIN, 68, 67)).reason == Reason.QUARANTINE, "no server off-link is one's own"
 
     def test_ends(self, town: Make) -> None:
         t = town(quarantine={p.PC_MAC: T0 + 100})
@@ -222,6 +223,8 @@ class TestToxicAddress:
         got = town(**fields).receives(p.tcp(toxic, pc, 1, 443))
         expected = (Verdict.PASS, Reason.LEARNING)
         assert got.decided == (expected if direction == Direction.OUT else (Verdict.DROP, Reason.TOXIC_ADDRESS))
+        got = town(**fields).sends(p.tcp(pc, toxic, 1, 443, "A"))  # what leaves counts as opened here
+        assert got.decided == (PASSES if direction == Direction.IN else (Verdict.REFUSE, Reason.TOXIC_ADDRESS))
         got = town(**fields).receives(p.tcp(toxic, pc, 443, 1, "A"))
         assert got.decided == ((Verdict.REFUSE, Reason.TOXIC_ADDRESS) if direction == Direction.BOTH else PASSES)
 
