@@ -216,7 +216,8 @@ __noinline int gates(struct __sk_buff *skb)
 	}
 	if (is_bad_source(&p->src, p->family))
 		return settle(p, V_DROP, R_BAD_SOURCE);
-	if (p->family == 6 && p->proto == PROTO_ICMP6 && p->ports_ok && icmp6_is_local(p)) {
+	if (p->family == 6 && p->proto == PROTO_ICMP6 && p->ports_ok && icmp6_is_local(p) &&
+	    !(p->side == SIDE_OUT && !on_link(c, &p->dst, 6))) {
 		settle(p, V_PASS, R_LOCAL);
 		if (p->sport == 134)
 			event_packet(skb, E_ROUTER, p->l4);

@@ -269,7 +269,8 @@ __noinline int layers_dns(struct __sk_buff *skb)
 		return 0;
 	__u8 class = p->class, category = p->category;
 	int v = name_decide();
-	__u8 refusal = p->proto == PROTO_UDP ? V_NXDOMAIN : V_REFUSE;
+	/* a question from the internet gets no answer: its source may be forged */
+	__u8 refusal = p->proto != PROTO_UDP ? V_REFUSE : p->side == SIDE_IN && !p->local ? V_DROP : V_NXDOMAIN;
 	switch (v) {
 	case NAME_EXC_BLOCK:
 		return settle(p, refusal, R_EXCEPTION_BLOCK);

@@ -100,7 +100,8 @@ class Model(Layers):
             return Verdict.PASS, Reason.MULTICAST
         if _bad_source(frame.src, frame.family):
             return Verdict.DROP, Reason.BAD_SOURCE
-        if frame.is_discovery:
+        outward = self.policy.wan_port >= 0 and port != self.policy.wan_port and not self._on_link(frame.dst)
+        if frame.is_discovery and not outward:
             return Verdict.PASS, Reason.LOCAL
         return None
 

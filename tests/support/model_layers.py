@@ -160,6 +160,8 @@ class Layers:
             return None
         case.name = name
         verdict = Verdict.NXDOMAIN if frame.proto == UDP else Verdict.REFUSE
+        if verdict is Verdict.NXDOMAIN and case.side == Side.IN and not case.local:
+            verdict = Verdict.DROP  # a question from the internet: its source may be forged
         return self._judge_name(case, name, verdict, Reason.TOXIC_DNS)
 
     def _dns_name(self, frame: Frame) -> Name | None:
