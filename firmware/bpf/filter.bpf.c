@@ -487,15 +487,20 @@ __noinline int act(struct __sk_buff *skb)
 	}
 }
 
-__noinline int whole(struct __sk_buff *skb, __u32 port, __u32 absent)
+__noinline int whole(struct __sk_buff *skb, __u32 absent)
 {
 	struct work *w = scratch();
 	struct control *c = settings();
 	if (!w || !c)
 		return TC_ACT_OK;
+	__u32 port = skb->ifindex == c->ifindex[1];
+	if (!port && skb->ifindex != c->ifindex[0]) {	/* not set up yet: no port of ours */
+		count(C_NO_CONTROL, 1, 0);
+		return TC_ACT_OK;
+	}
 	__builtin_memset(&w->p, 0, sizeof(w->p));
 	w->name_len = 0;
-	w->p.port = port & 1;
+	w->p.port = port;
 	w->p.absent = !!absent;
 	w->p.ns = bpf_ktime_get_coarse_ns();
 	w->p.now_s = seconds(w->p.ns);
@@ -513,13 +518,15 @@ __noinline int whole(struct __sk_buff *skb, __u32 port, __u32 absent)
 
 /* The key stands in five registers (struct flow_key word by word): storing fields and loading words would stall. */
 /* A function of its own so that its stack does not add to that of the whole decision. */
-__noinline int fast(struct __sk_buff *skb, __u32 port)
+__noinline int fast(struct __sk_buff *skb)
 {
 	struct control *c = settings();
 	struct state *st = shared_state();
 	if (!c || !st)
 		return FAST_NO;
-	port &= 1;
+	__u32 port = skb->ifindex == c->ifindex[1];
+	if (unlikely(!port && skb->ifindex != c->ifindex[0]))
+		return FAST_NO;
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	__u64 src0, src1, dst0, dst1, w4;
 	struct tcp_header *t;
@@ -626,24 +633,8 @@ __noinline int fast(struct __sk_buff *skb, __u32 port)
 SEC("tc")
 int vigie_ingress(struct __sk_buff *skb)
 {
-	struct control *c = settings();
-	if (!c) {
-		count(C_NO_CONTROL, 1, 0);
-		return TC_ACT_OK;
-	}
-	__u32 port;
-	if (skb->ifindex == c->ifindex[0]) {
-		port = 0;
-	} else if (skb->ifindex == c->ifindex[1]) {
-		port = 1;
-	} else {
-		count(C_NO_CONTROL, 1, 0);
-		return TC_ACT_OK;
-	}
-	int got = fast(skb, port);
-	if (got >= 0)
-		return got;
-	return whole(skb, port, got == FAST_ABSENT);
+	int got = fast(skb);
+	return got >= 0 ? got : whole(skb, got == FAST_ABSENT);
 }
 
 /* Egress of br0: remembers what the box itself opens, so that answers may come back to it. */
