@@ -7,18 +7,20 @@ import errno
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from types import TracebackType
 
 from lab.netns import Namespace
 
 
-class _Background:
+class _Background(ABC):
     def __init__(self, name: str) -> None:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
+    @abstractmethod
     def _run(self) -> None:
-        raise NotImplementedError
+        """Until `_stop` is set."""
 
     def _end(self) -> None:
         self._stop.set()
