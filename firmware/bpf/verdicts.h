@@ -55,7 +55,6 @@ enum reason {
 	R_BAD_TLS = 74,		/* ClientHello that cannot be parsed: no name verdict */
 	R_BAD_SOURCE = 75,	/* multicast, loopback or unspecified source with a unicast destination */
 
-	C_REDIRECTED = 96,	/* sent straight to the other port */
 	C_FLOW_NEW = 97,
 	C_FLOW_EVICTED = 98,
 	C_REFUSAL_LIMITED = 99,	/* refused, but no RST/ICMP: rate limit */

@@ -69,7 +69,6 @@ class Reason(IntEnum):
     BAD_TLS = 74
     BAD_SOURCE = 75
 
-    REDIRECTED = 96
     FLOW_NEW = 97
     FLOW_EVICTED = 98
     REFUSAL_LIMITED = 99
