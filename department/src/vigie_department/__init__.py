@@ -1,0 +1,1 @@
+"""The department's side of the fleet: console, ingest, signer, toxic base, broker."""

@@ -1,0 +1,1 @@
+"""Brings a box into the fleet: register of purchased boxes, enrolment authority."""
