@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 PYTHON_ENV := $(CURDIR)/.venv/bin/python
 ROOT := scripts/as-root
-BENCHES := bench-datapath bench-base bench-replay bench-realism
+BENCHES := bench-datapath bench-base bench-replay bench-realism bench-fleet bench-enrol
 
 .PHONY: help setup preflight bpf lab lab-check test test-fast lint messages clean $(BENCHES)
 
@@ -23,7 +23,7 @@ preflight: setup
 bpf: setup ## the data path's object, by every clang that is here
 	@$(MAKE) -C firmware/bpf all all-clangs
 
-lab: preflight ## a town hall, its box and an internet on this machine, with a live view
+lab: preflight ## a town hall, its box, its department and an internet on this machine, with a live view
 	@$(ROOT) $(PYTHON_ENV) -m lab
 
 lab-check: preflight ## the same without a person: a table, one JSON line, exit 0 only if all holds
@@ -33,7 +33,7 @@ test: preflight lint ## everything: lint, types, unit, kernel, namespaces
 	@$(ROOT) $(PYTHON_ENV) -m pytest $(ARGS)
 
 test-fast: setup ## under a minute, without root: no kernel, no namespaces, nothing slow
-	@$(PYTHON_ENV) -m pytest -m "not netns and not bpf and not slow" $(ARGS)
+	@$(PYTHON_ENV) -m pytest -m "not netns and not bpf and not integration and not slow" $(ARGS)
 
 lint: setup ## ruff and mypy
 	@$(PYTHON_ENV) -m ruff check .
@@ -55,7 +55,13 @@ bench-replay: preflight ## packets per second of `vigie replay`
 bench-realism: preflight ## false blocks per office day, real base over benign captures
 	@$(ROOT) $(PYTHON_ENV) -m bench.realism $(ARGS)
 
+bench-fleet: preflight ## a thousand boxes against the broker, the ingest and the repository
+	@$(ROOT) $(PYTHON_ENV) -m bench.fleet $(ARGS)
+
+bench-enrol: preflight ## 698 boxes that enrol at once
+	@$(ROOT) $(PYTHON_ENV) -m bench.enrol $(ARGS)
+
 clean: ## what builds and tests made; the virtual environment stays
 	@rm -rf build dist firmware/bpf/build firmware/dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	@find firmware lab bench tests scripts -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
-	@find firmware/src -name '*.mo' -delete
+	@find firmware provisioning department lab bench tests scripts -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	@find firmware/src department/src -name '*.mo' -delete
