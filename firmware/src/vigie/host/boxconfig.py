@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from vigie import settings
+from vigie.contract.identity import MODEL
 from vigie.settings import fail, items, pairs, scalar
 
 DEFAULT_PATH: Final = Path("/etc/vigie/box.yaml")
@@ -179,7 +180,6 @@ LIMITS: Mapping[str, tuple[float, float]] = types.MappingProxyType(
 )
 _LABEL: Final = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 _IFNAME_MAX: Final = 15
-_MODEL: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,31}")
 
 
 def is_host(text: str) -> bool:
@@ -196,7 +196,7 @@ def _domain(node: yaml.Node, where: str, name: str) -> str:
 
 def _model(node: yaml.Node, where: str, name: str) -> str:
     text = str(scalar(node, where, name, "a model such as vigie-cm4", (str,)))
-    if not _MODEL.fullmatch(text):
+    if not MODEL.fullmatch(text):
         raise fail(node, where, f"`{name}`: `{text}` is not a model such as vigie-cm4")
     return text
 
