@@ -58,6 +58,8 @@ class JournalConfig:
     max_rows: int = 200_000
     max_bytes: int = 64 * 1024 * 1024
     keep_days: int = 30
+    outbox_rows: int = 20_000  # of those, rows already handed to the link are never dropped
+    outbox_bytes: int = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,8 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "journal.max_rows": (1000, 10_000_000),
     "journal.max_bytes": (1024 * 1024, 8 * 1024**3),
     "journal.keep_days": (1, 30),
+    "journal.outbox_rows": (100, 1_000_000),
+    "journal.outbox_bytes": (256 * 1024, 256 * 1024 * 1024),
     "inbound.learning_days": (0, 90),
     "inbound.grace_s": (0, 3600),
     "rates.refuse_out": (0, 1_000_000),

@@ -13,19 +13,22 @@ import itertools
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from vigie.contract.codes import Category, Reason
 from vigie.errors import JournalError
 from vigie.filter.config import JournalConfig
 from vigie.filter.journal_schema import Unusable, connect, set_aside
+from vigie.filter.outbox import Outbox, Row
 from vigie.filter.zones import Alert
 
 PENDING_MAX = 20_000
 ALERTS_PENDING_MAX = 1_000
 ALERTS_MAX = 10_000
+ROWS_PENDING_MAX = 2_000
 TEXT_MAX = 255
 CHECKPOINT_S = 60.0
 EXPIRE_S = 600.0
@@ -35,6 +38,7 @@ HEADROOM_BYTES = 1024 * 1024  # more than CHUNK rows with the longest names
 PRUNE_SHARE = 20  # a twentieth more than needed goes at once: pruning is then rare
 
 Key = tuple[int, str, str, int]
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -110,6 +114,8 @@ class Journal:
         self._write_lock = threading.Lock()  # connection
         self._pending: dict[Key, Attempt] = {}
         self._alerts: list[tuple[float, Alert]] = []
+        self._outgoing: list[Row] = []
+        self.outbox = Outbox(config.outbox_rows, config.outbox_bytes)
         self._lost: dict[str, list[int]] = {}  # why -> [entries, packets], not yet in `losses`
         self._lost_in_memory = 0
         self._db: sqlite3.Connection | None = None
@@ -141,6 +147,36 @@ class Journal:
             else:
                 self._lose("memory", 1, 0)
 
+    def add_rows(self, rows: Iterable[Row]) -> None:
+        """Rows for the outbox. What finds no place in memory while the disk fails is counted as lost."""
+        with self._lock:
+            for row in rows:
+                if len(self._outgoing) < ROWS_PENDING_MAX:
+                    self._outgoing.append(row)
+                else:
+                    self._lose("memory", 1, 0)
+
+    def with_outbox(self, work: Callable[[Outbox, sqlite3.Connection], T]) -> T:
+        """Runs `work` in one transaction that is on the disk when this returns. JournalError when the disk fails."""
+        with self._write_lock:
+            try:
+                db = self._open()
+                # A number that left the box must survive a power cut: else the row would leave again under another.
+                db.execute("PRAGMA synchronous = FULL")
+                try:
+                    with _transaction(db):
+                        done = work(self.outbox, db)
+                except JournalError:
+                    self.outbox.look(db)
+                    raise
+                finally:
+                    db.execute("PRAGMA synchronous = NORMAL")
+                self.outbox.settled(db)
+                return done
+            except (sqlite3.Error, OSError) as e:
+                self._failed(e)
+                raise JournalError(f"{self._config.path}: {e}") from e
+
     def flush(self) -> bool:
         """Writes what is pending; False when it could not (see `health`), then retried later with a growing delay."""
         with self._write_lock:
@@ -150,8 +186,11 @@ class Journal:
                 batch, self._pending = self._pending, {}
                 alerts, self._alerts = self._alerts, []
                 lost, self._lost = self._lost, {}
+                outgoing, self._outgoing = self._outgoing, []
             try:
                 db = self._open()
+                self._write_outbox(db, outgoing)
+                outgoing = []
                 self._write_alerts(db, alerts, lost)
                 alerts, lost = [], {}
                 while batch:
@@ -162,7 +201,7 @@ class Journal:
                     self._bound(db)
                 self._maintain(db)
             except (sqlite3.Error, OSError, JournalError) as e:
-                self._give_back(batch, alerts, lost)
+                self._give_back(batch, alerts, lost, outgoing)
                 self._failed(e)
                 return False
             self._problem = ""
@@ -209,9 +248,14 @@ class Journal:
             self._lost_in_memory += entries
 
     def _give_back(
-        self, batch: dict[Key, Attempt], alerts: list[tuple[float, Alert]], lost: dict[str, list[int]]
+        self,
+        batch: dict[Key, Attempt],
+        alerts: list[tuple[float, Alert]],
+        lost: dict[str, list[int]],
+        outgoing: list[Row],
     ) -> None:
         with self._lock:
+            self._outgoing = outgoing + self._outgoing[: ROWS_PENDING_MAX - len(outgoing)]
             newer, self._pending = self._pending, batch
             for attempt in newer.values():
                 self._merge(attempt)
@@ -246,8 +290,10 @@ class Journal:
         try:
             page = int(db.execute("PRAGMA page_size").fetchone()[0])
             # A hard ceiling above the soft one: the file cannot run away between two prunings.
-            db.execute(f"PRAGMA max_page_count = {(self._config.max_bytes + HEADROOM_BYTES) // page}")
+            ceiling = self._config.max_bytes + self.outbox.file_bytes_max + HEADROOM_BYTES
+            db.execute(f"PRAGMA max_page_count = {ceiling // page}")
             self._rows = int(db.execute("SELECT count(*) FROM attempts").fetchone()[0])
+            self.outbox.opened(db)
         except BaseException:
             db.close()
             raise
@@ -258,6 +304,15 @@ class Journal:
         with _transaction(db):
             db.executemany(_UPSERT, [(*a.key, *_columns(a)) for a in batch])
         self._rows += len(batch)  # an upper bound: updated rows are counted again, see _bound
+
+    def _write_outbox(self, db: sqlite3.Connection, outgoing: list[Row]) -> None:
+        if not outgoing:
+            return
+        with _transaction(db):
+            dropped = self.outbox.append(db, outgoing)
+            if dropped:
+                _record_loss(db, self._wall(), "outbox", dropped, 0)
+        self.outbox.settled(db)
 
     def _write_alerts(
         self, db: sqlite3.Connection, alerts: list[tuple[float, Alert]], lost: dict[str, list[int]]
@@ -277,7 +332,7 @@ class Journal:
             if self._rows > self._config.max_rows:
                 self._prune(db, "rows", self._rows - self._config.max_rows + self._config.max_rows // PRUNE_SHARE)
         for _ in range(PRUNE_SHARE):
-            if _used_bytes(db) <= self._config.max_bytes or self._rows == 0:
+            if _used_bytes(db) <= self._config.max_bytes + self.outbox.file_bytes or self._rows == 0:
                 return
             self._prune(db, "bytes", self._rows // PRUNE_SHARE + 1)
 

@@ -55,6 +55,22 @@ MIGRATIONS: Sequence[str] = (
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE outbox (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,   -- age
+        boot TEXT NOT NULL,                     -- '' and 0 until the row is numbered
+        seq INTEGER NOT NULL,
+        kind TEXT NOT NULL,                     -- vigie.contract.words.Kind
+        ts INTEGER NOT NULL,                    -- Unix time
+        clock TEXT NOT NULL,                    -- vigie.contract.words.Clock
+        severity INTEGER NOT NULL,              -- 0..3
+        ref INTEGER NOT NULL,                   -- id of an alert, whose later rows replace earlier ones; 0 for none
+        body TEXT NOT NULL                      -- JSON, ASCII
+    ) STRICT;
+    CREATE UNIQUE INDEX outbox_number ON outbox (boot, seq) WHERE seq > 0;
+    CREATE INDEX outbox_prune ON outbox (severity, id) WHERE seq = 0;
+    CREATE INDEX outbox_ref ON outbox (ref) WHERE seq = 0 AND ref > 0;
+    """,
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 
