@@ -1,0 +1,1 @@
+"""The toxic base: from feeds with a right of redistribution to waves of boxes."""
