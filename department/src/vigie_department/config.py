@@ -18,6 +18,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from vigie_department.errors import ConfigError, UsageError
+from vigie_department.signer.settings import SignerSettings
 
 DEFAULT_FILE: Final = Path("/etc/vigie-department/department.toml")
 ENVIRONMENT: Final = "VIGIE_DEPARTMENT_CONFIG"
@@ -52,6 +53,8 @@ class Paths:
     """generated configuration and persistence of mosquitto"""
     nginx: Path
     """generated configuration of nginx"""
+    nginx_run: Path
+    """nginx's pid file, temporary bodies and inner socket"""
     authority: Path
     """the authority's store and keys; only its own user reads it"""
     signer: Path
@@ -190,6 +193,7 @@ class Config:
     users: Users = field(default_factory=Users)
     contact: Contact = field(default_factory=Contact)
     mail: Mail = field(default_factory=Mail)
+    signer: SignerSettings = field(default_factory=SignerSettings)
 
     @property
     def mqtt_host(self) -> str:
@@ -232,6 +236,7 @@ def debian() -> Paths:
         pki=etc / "pki",
         broker=state / "vigie-broker",
         nginx=etc / "nginx",
+        nginx_run=run / "vigie-nginx",
         authority=state / "vigie-authority",
         signer=state / "vigie-signer",
         backup=Path("/var/backups/vigie-department"),
@@ -259,6 +264,7 @@ def under(root: Path) -> Paths:
         pki=root / "etc/pki",
         broker=state / "broker",
         nginx=root / "etc/nginx",
+        nginx_run=run / "nginx",
         authority=state / "authority",
         signer=state / "signer",
         backup=root / "backup",

@@ -1,0 +1,1 @@
+"""What people may do to the fleet. The console and the commands call the same functions; each one is audited."""

@@ -1,0 +1,13 @@
+"""The console is Django's admin at the root, and the page of the second factor."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from vigie_department.console.web import second_factor
+from vigie_department.console.web.site import site
+
+urlpatterns = [
+    path("second-facteur/", second_factor.view, name="second-factor"),
+    path("", site.urls),
+]
