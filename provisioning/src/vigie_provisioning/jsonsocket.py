@@ -150,7 +150,8 @@ class Server:
             self._server.close()
             self._server = None
             self.path.unlink(missing_ok=True)
-        await asyncio.sleep(0)  # conversations just accepted begin, and can then be ended in order
+        for _ in range(10):  # turns of the loop: conversations just accepted begin, and can then be ended in order
+            await asyncio.sleep(0)
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:

@@ -1,0 +1,1 @@
+"""The enrolment authority: certification authority, protocol, store, HTTP and admin sockets."""

@@ -1,0 +1,1 @@
+"""The flashing bench: identities and the register of purchased boxes."""
