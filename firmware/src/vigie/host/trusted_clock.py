@@ -151,17 +151,17 @@ def _synchronised() -> bool:
     return 0 <= state < _ADJTIMEX_ERROR and not status & _ADJTIMEX_UNSYNC
 
 
-class TrustedClock:
-    """The trusted clock of this box. Reading never raises; writing (`boot`, `adopt`) is for `vigie enrol`."""
+class ClockReader:
+    """The trusted clock, to read. state: the box's state folder; run: its folder of this boot; trust: its bundle.
 
-    def __init__(self, config: BoxConfig, machine: Machine | None = None) -> None:
-        self._floor_path = config.paths.state / "clock" / "floor"
-        self._anchor_path = config.paths.run / "clock.json"
-        self._trust = config.paths.trust
-        self._set_clock = config.set_clock
+    Never raises: what cannot be read counts as not there.
+    """
+
+    def __init__(self, state: Path, run: Path, trust: Path, machine: Machine | None = None) -> None:
+        self._floor_path = state / "clock" / "floor"
+        self._anchor_path = run / "clock.json"
+        self._build_path = trust / BUILD_TIME_FILE
         self._machine = machine or Kernel()
-
-    # -- reading
 
     def time(self) -> Time:
         """The time and its worth."""
@@ -177,15 +177,36 @@ class TrustedClock:
 
     def floor(self) -> float:
         """Unix seconds before which nothing can be; 0 when nobody has looked yet."""
-        saved = self._saved()
-        build = self._build_time()
-        return floor_at_boot(build or 0.0, saved) if saved or build else 0.0
+        return floor_at_boot(self._build_time(), self._saved())
 
-    # -- writing
+    def _saved(self) -> float:
+        value = _json(self._floor_path).get("floor", 0)
+        return float(value) if isinstance(value, int) and EARLIEST <= value < LATEST else 0.0
+
+    def _anchor(self) -> Anchor | None:
+        value = _json(self._anchor_path)
+        unix_s, boottime_s, boot = value.get("unix_s"), value.get("boottime_s"), value.get("boot")
+        if isinstance(unix_s, int | float) and isinstance(boottime_s, int | float) and isinstance(boot, str) and boot:
+            return Anchor(float(unix_s), float(boottime_s), boot)
+        return None
+
+    def _build_time(self) -> float:
+        with contextlib.suppress(OSError, ValueError):
+            value = int(self._build_path.read_bytes()[:32])
+            return float(value) if EARLIEST <= value < LATEST else 0.0
+        return 0.0
+
+
+class TrustedClock(ClockReader):
+    """The trusted clock of the box with this configuration. `boot` and `adopt` are for `vigie enrol` alone."""
+
+    def __init__(self, config: BoxConfig, machine: Machine | None = None) -> None:
+        super().__init__(config.paths.state, config.paths.run, config.paths.trust, machine)
+        self._set_clock = config.set_clock
 
     def boot(self) -> Time:
-        """At the start of `vigie enrol`: the floor in force, the system clock not before it. Never raises HostError for
-        a clock that may not be set: services use `now()`."""
+        """At the start of `vigie enrol`: the floor in force, the system clock not before it. A clock that may not be
+        set is no error: services use `now()`. HostError when the floor cannot be kept."""
         floor = floor_at_boot(self._build_time() or EARLIEST, self._saved())
         if floor > self._saved():
             self._save(floor)
@@ -225,23 +246,6 @@ class TrustedClock:
 
     def _save(self, floor: float) -> None:
         write_json(self._floor_path, {"floor": int(floor)})
-
-    def _saved(self) -> float:
-        value = _json(self._floor_path).get("floor", 0)
-        return float(value) if isinstance(value, int) and EARLIEST <= value < LATEST else 0.0
-
-    def _anchor(self) -> Anchor | None:
-        value = _json(self._anchor_path)
-        unix_s, boottime_s, boot = value.get("unix_s"), value.get("boottime_s"), value.get("boot")
-        if isinstance(unix_s, int | float) and isinstance(boottime_s, int | float) and isinstance(boot, str) and boot:
-            return Anchor(float(unix_s), float(boottime_s), boot)
-        return None
-
-    def _build_time(self) -> float | None:
-        with contextlib.suppress(OSError, ValueError):
-            value = int((self._trust / BUILD_TIME_FILE).read_text(encoding="ascii")[:32])
-            return float(value) if EARLIEST <= value < LATEST else None
-        return None
 
 
 class ClockError(HostError):
