@@ -53,6 +53,10 @@ class Fields:
             return True
         return False
 
+    def skip(self, name: str) -> None:
+        """Counts the field as read, whether it is there or not."""
+        self._left.discard(name)
+
     def take(self, name: str) -> Any:
         """The raw value; MessageError when there is none."""
         if name not in self._data:

@@ -1,6 +1,6 @@
 """Who is who: box ids, serials, claim ids, and the purposes that certificates carry.
 
-**Certificates** (P-256 everywhere). All chain to the roots of the box's trust bundle (`roots.pem`). Extended key usages:
+**Certificates** (P-256 everywhere). All chain to the roots of the trust bundle (`roots.pem`). Extended key usages:
 
 | certificate | CA | extended key usages |
 |---|---|---|

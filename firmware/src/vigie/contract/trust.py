@@ -3,8 +3,8 @@
     {"keys": [{"keyid", "public"}...], "second": {"threshold": 2, "keys": [{"keyid", "public"}...]}}
 
 `public` is the raw Ed25519 public key in hex; `keyid` its SHA-256 in hex, checked. One signature by any of `keys`
-suffices; orders that need the offline second signature carry `threshold` of `second.keys` too. A key is in one list only,
-so that no online key counts twice.
+suffices; orders that need the offline second signature carry `threshold` of `second.keys` too. A key is in one list
+only, so that no online key counts twice.
 """
 
 from __future__ import annotations
