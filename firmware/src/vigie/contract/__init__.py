@@ -11,7 +11,7 @@ It imports nothing else of `vigie`; of libraries, only `cryptography` (signature
     upward      what a box says (state, alert, metric, ack, request, diagnostic) and envelope, the frame around it
     downward    what a box is told (desired, command, received, announcement)
     dsse        Ed25519 signatures around desired states and commands · trust: the keys that may make them
-    limits      numbers enforced in the box whoever signed · budget: hours of isolation ordered online
+    limits      numbers enforced in the box whoever signed
     enrolment   bodies of the authority's API, attestation · signed: ES256 statements of the authority
     base        the base's descriptor, target names, ring of a box
     schema      JSON Schemas (`schemas/*.json`)

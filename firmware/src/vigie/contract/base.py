@@ -17,6 +17,7 @@ from vigie.contract.upward import UNIX_MAX, VERSION_MAX
 
 CURRENT: Final = "base/current.json"
 STEERING: Final = "keys/steering.json"
+OVERRIDE_TYPE: Final = "application/vnd.vigie.base-override+json"
 DESCRIPTOR_MAX: Final = 64 * 1024
 BASE_MAX: Final = 256 * 1024 * 1024
 DELTA_MAX: Final = 64 * 1024 * 1024
@@ -147,7 +148,10 @@ class Descriptor:
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """`override/base-<version>.json`, signed offline: this very file may go beyond the limits."""
+    """Payload (OVERRIDE_TYPE) of the DSSE envelope `override/base-<version>.json`: this very file may go beyond the limits.
+
+    Signed by `second.threshold` of the offline keys of steering.json, besides being a target of TUF's offline role.
+    """
 
     version: int
     sha256: str
@@ -156,10 +160,11 @@ class Override:
     def from_bytes(cls, data: bytes) -> Self:
         """Parses; MessageError."""
         f = Fields("override", strictjson.loads(data, 4096, "override"))
+        f.constant("v", 1)
         out = cls(f.integer("version", 1, VERSION_MAX), f.text("sha256", 64, _SHA256))
         f.done()
         return out
 
     def to_bytes(self) -> bytes:
         """As JSON."""
-        return strictjson.dumps({"version": self.version, "sha256": self.sha256})
+        return strictjson.dumps({"v": 1, "version": self.version, "sha256": self.sha256})
