@@ -148,7 +148,7 @@ class Descriptor:
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """Payload (OVERRIDE_TYPE) of the DSSE envelope `override/base-<version>.json`: this very file may go beyond the limits.
+    """Payload (OVERRIDE_TYPE) of the DSSE envelope `override/base-<version>.json`: this file may go beyond the limits.
 
     Signed by `second.threshold` of the offline keys of steering.json, besides being a target of TUF's offline role.
     """
