@@ -62,9 +62,19 @@ class Store:
         for path in (self.folder, self.keys, self.tuf, self.log, self.steering_file.parent):
             make_folder(path, 0o700)
 
-    def online_keys(self) -> OnlineKeys:
-        """Keys of the TUF roles."""
-        return OnlineKeys(*(read_online_key(self.keys / f"{role}.pem") for role in ("timestamp", "snapshot", "base")))
+    def online_keys(self, *, coming: bool = False) -> OnlineKeys:
+        """Keys of the TUF roles. coming: as they will be once those of `next/` have moved."""
+
+        def path(role: str) -> Path:
+            new = self.next / f"{role}.pem"
+            return new if coming and new.exists() else self.keys / f"{role}.pem"
+
+        return OnlineKeys(*(read_online_key(path(role)) for role in ("timestamp", "snapshot", "base")))
+
+    def is_next(self, timestamp: str) -> bool:
+        """Whether that TUF key id is the one of the timestamp key to come."""
+        path = self.next / "timestamp.pem"
+        return path.exists() and metadata.tuf_key(public_bytes(read_online_key(path))).keyid == timestamp
 
     def steering_keys(self) -> list[Ed25519PrivateKey]:
         """The steering key; after a rotation the former one too, until `keys retire-steering`.
@@ -109,11 +119,7 @@ class Store:
 
         Each rename is atomic; one that was cut short is finished by the next call, which `next/` still shows.
         """
-        path = self.next / "timestamp.pem"
-        if path.exists():
-            if metadata.tuf_key(public_bytes(read_online_key(path))).keyid != new_timestamp:
-                return False
-        elif not any(self.next.glob("*.pem")):
+        if not self.is_next(new_timestamp):
             return False
         # the timestamp key says whose turn it is, so it goes last
         for role in ("steering", "base", "snapshot", "timestamp"):
