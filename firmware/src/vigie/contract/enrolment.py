@@ -4,11 +4,16 @@
 |---|---|---|
 | POST /v1/challenge | ChallengeRequest | 200 ChallengeReply, same shape and time for an unknown serial |
 | POST /v1/enrol | EnrolRequest | 200 EnrolReply · 202 `wait` · 403 `refused` · 409 `conflict`, `clone` · 429, 503 |
-| POST /v1/confirm (mTLS, new certificate) | ConfirmRequest | 200 ConfirmReply · 403 · 409 |
+| POST /v1/confirm (mTLS, new certificate) | ConfirmRequest | 200 ConfirmReply · 403 |
 | POST /v1/renew (mTLS) | RenewRequest | as enrol |
-| POST /v1/decommission (mTLS) | DecommissionRequest | 200 ConfirmReply |
+| POST /v1/decommission (mTLS, or a challenge) | DecommissionRequest | 200 ConfirmReply · 403 |
 
-Idempotent on (sid, CSR): a lost reply is asked for again. All times are Unix seconds.
+400 `challenge`: the challenge is too old or was used; ask for another at once. 400 `malformed`: the request itself.
+Every refusal has a Refusal as its body. A lost reply is asked for again: the same join state and the same new key get
+the same certificate, whatever the challenge. All times are Unix seconds.
+
+TLS ends at a web server, which is not trusted with the fleet: each request carries, beside what TLS says, a signature
+by a key of the box over what is asked.
 """
 
 from __future__ import annotations
@@ -41,7 +46,8 @@ CHAIN_MAX: Final = 4
 PORTS: Final = (8883, 443)
 
 NONCE: Final = re.compile(r"[0-9a-f]{64}")
-SID: Final = re.compile(r"[0-9a-f]{32}")
+SID: Final = re.compile(r"[0-9a-f]{32,512}")
+"""Opaque to the box: what the authority must know again travels in it, so that it stores nothing per challenge."""
 _HOST: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _TAG: Final = b"VG1"
 
@@ -54,6 +60,7 @@ class EnrolCode(StrEnum):
     CLONE = "clone"
     WAIT = "wait"
     BUSY = "busy"
+    CHALLENGE = "challenge"
     MALFORMED = "malformed"
 
 
@@ -99,7 +106,7 @@ class Challenge:
         f = statement.verify(CHALLENGE_TYPE, key)
         f.constant("v", VERSION)
         out = cls(
-            f.text("sid", 32, SID),
+            f.text("sid", 512, SID),
             f.text("srv_nonce", 64, NONCE),
             f.text("dev_nonce", 64, NONCE),
             f.integer("time", 0, UNIX_MAX),
@@ -189,7 +196,7 @@ class EnrolRequest:
         """Parses; MessageError."""
         f = _body(data, "enrol")
         out = cls(
-            f.text("sid", 32, SID),
+            f.text("sid", 512, SID),
             _bytes(f, "csr", CSR_MAX),
             _join_state(f),
             Meta.read(f.object("meta")),
@@ -267,23 +274,64 @@ class EnrolReply:
         return _dump({"chain": list(self.chain), "mqtt": mqtt, "join_state": self.join_state.to_dict()})
 
 
+class Purpose(StrEnum):
+    """What an operational key signs a request for."""
+
+    RENEW = "VG1R"
+    CONFIRM = "VG1C"
+    DECOMMISSION = "VG1D"
+
+
+def possession(purpose: Purpose, certificate: bytes, csr: bytes = b"", join_state: Signed | None = None) -> bytes:
+    """The bytes that the operational key of `certificate` (DER) signs (ES256, DER) in a request's `att`.
+
+    The purpose, then with lengths as in `attestation`: SHA-256 of the certificate, of the CSR's DER (empty when there
+    is none), of `join_state.to_bytes()` (empty when there is none).
+    """
+    return _joined(
+        purpose.value.encode(),
+        hashlib.sha256(certificate).digest(),
+        hashlib.sha256(csr).digest() if csr else b"",
+        b"" if join_state is None else hashlib.sha256(join_state.to_bytes()).digest(),
+    )
+
+
+def farewell(*, sid: str, srv_nonce: str, dev_nonce: str, server_spki: bytes) -> bytes:
+    """The bytes that the identity key signs (ES256, DER) in a DecommissionRequest with a `sid`; as `attestation`."""
+    return _joined(
+        Purpose.DECOMMISSION.value.encode(),
+        bytes.fromhex(sid),
+        bytes.fromhex(srv_nonce),
+        bytes.fromhex(dev_nonce),
+        hashlib.sha256(server_spki).digest(),
+    )
+
+
+def _joined(tag: bytes, *items: bytes) -> bytes:
+    return tag + b"".join(struct.pack(">I", len(i)) + i for i in items)
+
+
 @dataclass(frozen=True, slots=True)
 class ConfirmRequest:
-    """Step 3, over TLS with the new certificate, whose serial number (lower-case hex) is repeated."""
+    """Step 3, over TLS with the new certificate, whose serial number (lower-case hex) is repeated.
+
+    att: by the certificate's key over `possession(Purpose.CONFIRM, certificate)`.
+    """
 
     certificate: str
+    att: bytes
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Parses; MessageError."""
         f = _body(data, "confirm")
-        out = cls(f.text("certificate", 40, re.compile(r"[0-9a-f]{1,40}")))
+        out = cls(f.text("certificate", 40, re.compile(r"[0-9a-f]{1,40}")), _bytes(f, "att", 256))
         f.done()
         return out
 
     def to_bytes(self) -> bytes:
         """As JSON."""
-        return _dump({"certificate": self.certificate})
+        return _dump({"certificate": self.certificate, "att": base64.b64encode(self.att).decode()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,37 +352,56 @@ class ConfirmReply:
 
 @dataclass(frozen=True, slots=True)
 class RenewRequest:
-    """A new key before the certificate ends, over TLS with the current one. Idempotent on (join state, CSR)."""
+    """A new key before the certificate ends, over TLS with the current one. Idempotent on (join state, new key).
+
+    att: by the current certificate's key over `possession(Purpose.RENEW, certificate, csr, join_state)`.
+    """
 
     csr: bytes
     join_state: Signed
+    att: bytes
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Parses; MessageError."""
         f = _body(data, "renew")
-        csr, join_state = _bytes(f, "csr", CSR_MAX), Signed.read(f.object("join_state"))
+        out = cls(_bytes(f, "csr", CSR_MAX), Signed.read(f.object("join_state")), _bytes(f, "att", 256))
         f.done()
-        return cls(csr, join_state)
+        return out
 
     def to_bytes(self) -> bytes:
         """As JSON."""
-        return _dump({"csr": base64.b64encode(self.csr).decode(), "join_state": self.join_state.to_dict()})
+        return _dump(
+            {
+                "csr": base64.b64encode(self.csr).decode(),
+                "join_state": self.join_state.to_dict(),
+                "att": base64.b64encode(self.att).decode(),
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class DecommissionRequest:
-    """The box will erase its keys: nothing to say beyond who asks, which TLS tells."""
+    """The box will erase its keys.
+
+    sid None: over TLS with the current certificate, att by its key over `possession(Purpose.DECOMMISSION,
+    certificate)`. Else no certificate is needed: att by the identity key over `farewell(...)` with that challenge.
+    """
+
+    att: bytes
+    sid: str | None = None
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Parses; MessageError."""
-        _body(data, "decommission").done()
-        return cls()
+        f = _body(data, "decommission")
+        out = cls(_bytes(f, "att", 256), None if f.null("sid") else f.text("sid", 512, SID))
+        f.done()
+        return out
 
     def to_bytes(self) -> bytes:
         """As JSON."""
-        return _dump({})
+        return _dump({"sid": self.sid, "att": base64.b64encode(self.att).decode()})
 
 
 @dataclass(frozen=True, slots=True)
