@@ -92,3 +92,15 @@ def test_ports_change_in_place_and_withdrawal_leaves_nothing(tmp_path: Path) -> 
     with pytest.raises(NotEnrolled):
         credentials.load(paths)
     assert list(paths.enrol.iterdir()) == []
+
+
+def test_a_doubt_is_heard_once_and_only_about_what_is_in_force(tmp_path: Path) -> None:
+    paths = Paths(trust=tmp_path / "trust", state=tmp_path / "state", run=tmp_path / "run")
+    credentials.doubt(paths, "set-1")
+    assert not credentials.doubted(paths)  # nothing is in force
+    _install(paths, b"1")
+    credentials.doubt(paths, credentials.load(paths).generation)
+    assert credentials.doubted(paths) and not credentials.doubted(paths)
+    credentials.doubt(paths, credentials.load(paths).generation)
+    _install(paths, b"2")
+    assert not credentials.doubted(paths)

@@ -7,6 +7,7 @@ change in one rename. Load again before each connection; a set that was replaced
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,13 +15,16 @@ from typing import Any, Final
 from vigie.enrol.errors import NotEnrolled
 from vigie.errors import HostError
 from vigie.host.boxconfig import Paths, is_host
-from vigie.host.files import read_small
+from vigie.host.files import read_json, read_small, remove, write_json
 
 CURRENT: Final = "current"
 KEY: Final = "operational.key"
 CHAIN: Final = "chain.pem"
 MQTT: Final = "mqtt.json"
 BOX: Final = "box.json"
+DOUBT: Final = "credentials-doubted.json"
+
+log = logging.getLogger("vigie.enrol")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +77,26 @@ def _object(path: Path) -> dict[str, Any]:
     except (HostError, ValueError, RecursionError) as e:
         raise NotEnrolled(f"{path}: {e}") from e
     return value if isinstance(value, dict) else {}
+
+
+def doubt(paths: Paths, generation: str) -> None:
+    """Says that the broker refused the certificate of this generation: `vigie enrol` then asks with the identity key.
+
+    Cheap and safe to repeat. Never raises: who doubts goes on trying.
+    """
+    try:
+        write_json(paths.run / DOUBT, {"generation": generation}, 0o660)
+    except HostError as e:
+        log.warning("%s", e)
+
+
+def doubted(paths: Paths) -> bool:
+    """True once when the certificate in force was doubted; the doubt is taken away."""
+    try:
+        value = read_json(paths.run / DOUBT)
+        if value is None:
+            return False
+        remove(paths.run / DOUBT)
+        return value.get("generation") == load(paths).generation
+    except (HostError, NotEnrolled):
+        return False

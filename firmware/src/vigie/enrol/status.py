@@ -14,19 +14,27 @@ FILE: Final = "status.json"
 
 
 class State(StrEnum):
-    """Where the box is on its way into the fleet."""
+    """Where the box is on its way into the fleet. A state either does one thing or waits (`machine.WAITING`)."""
 
+    LOADING = "loading"
     PROBING = "probing"
     CHALLENGE = "challenge"
+    PREPARE = "prepare"
     ENROL = "enrol"
-    CONFIRM = "confirm"
-    ENROLLED = "enrolled"
     RENEW = "renew"
-    CONFIRM_RENEWAL = "confirm-renewal"
+    KEEP = "keep"
+    CONFIRM = "confirm"
+    INSTALL = "install"
+    FORGET = "forget"
+    TIME = "time"
+    LEAVE = "leave"
+    ERASE = "erase"
+    ENROLLED = "enrolled"
+    WAITING = "waiting"
     REFUSED = "refused"
     CONFLICT = "conflict"
-    WAITING = "waiting"
     BROKEN = "broken"
+    LEAVING = "leaving"
     DECOMMISSIONED = "decommissioned"
 
 
@@ -36,7 +44,7 @@ class Status:
     not_after: end of the certificate in force, 0 without one; notes: further codes that are information only;
     detail: the technical reason, in English, for the department. Times are Unix seconds of the trusted clock."""
 
-    state: State = State.PROBING
+    state: State = State.LOADING
     code: Code = Code.STARTING
     since: float = 0.0
     box_id: str = ""
