@@ -1,4 +1,7 @@
-"""`vigie base`: compile feeds into a base, look at one, compare two, put one into force."""
+"""`vigie base`: compile feeds into a base, look at one, compare two, put one into force.
+
+What makes files from files (deltas, candidates) is in `base_files`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from vigie.cli import output
+from vigie.cli import base_files, output
 from vigie.errors import UsageError
 from vigie.i18n import _, ngettext
 
@@ -39,6 +42,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     compile_.add_argument(
         "--documentation", action="store_true", help=_("accepter les adresses de documentation (démonstrations)")
     )
+    compile_.add_argument(
+        "--for-boxes", action="store_true",
+        help=_("laisser les plages plus larges que ce qu'un boîtier accepte (/16 en IPv4, /32 en IPv6)"),
+    )  # fmt: skip
     compile_.add_argument("--serial", type=int, metavar="N", help=_("version (défaut : l'heure, en secondes)"))
     compile_.add_argument(
         "--strict", action="store_true", help=_("échouer si une liste est refusée, au lieu de continuer sans elle")
@@ -65,6 +72,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help=_("écrire l'image que charge le démarrage, sans toucher au filtrage en cours"),
     )  # fmt: skip
     apply.set_defaults(run=_apply)
+    base_files.add_commands(commands)
     return parser
 
 
@@ -91,8 +99,9 @@ def _compile(args: argparse.Namespace) -> int:
         documentation=not args.documentation,
     )  # fmt: skip
     base, report = compile_feeds(
-        feeds_of(paths), protection, serial=now if args.serial is None else args.serial, created=now
-    )
+        feeds_of(paths), protection, serial=now if args.serial is None else args.serial, created=now,
+        for_boxes=args.for_boxes,
+    )  # fmt: skip
     if report.refused and args.strict:
         reasons = "".join(f"\n  {r.path}: {r.reason}" for r in report.refused)
         raise UsageError(_("listes refusées, aucune base écrite :{reasons}").format(reasons=reasons))
@@ -142,6 +151,10 @@ def _compiled_text(report: Any, path: Path, size: int) -> str:
         lines.append(_("{n} noms déjà couverts par un nom au-dessus").format(n=_number(report.below_parent)))
     for feed, count in report.too_wide.items():
         lines.append(_("{feed} : {n} plages limitées à un port trop larges, laissées").format(feed=feed, n=count))
+    for feed, count in report.too_short.items():
+        lines.append(_("{feed} : {n} plages plus larges que ce qu'un boîtier accepte, laissées").format(
+            feed=feed, n=count
+        ))  # fmt: skip
     lines += [
         "",
         _("{path} : {v4} plages IPv4, {v6} plages IPv6, {names} noms, {size} Ko").format(
@@ -162,9 +175,12 @@ def _show(args: argparse.Namespace) -> int:
         answer = client.call(args.socket, "base-show")
         output.emit(args, answer, _running_text(answer))
         return 0
-    from vigie.filter.base.basefile import load_base
+    from vigie.cli.base_files import file_digest
+    from vigie.filter.base.basefile import open_base
+    from vigie.filter.base.model import FLAG_CANDIDATE
 
-    base = load_base(args.base, texts=False)
+    with open_base(args.base) as file:
+        base, content = file.read(texts=False), file.content()
     feeds = [
         {
             "name": f.feed.name, "category": f.feed.category.name.lower(), "direction": f.feed.direction.name.lower(),
@@ -175,7 +191,9 @@ def _show(args: argparse.Namespace) -> int:
         for f in base.feeds
     ]  # fmt: skip
     data: dict[str, Any] = {
-        "base": str(args.base), "serial": base.serial, "created": base.created, "bytes": args.base.stat().st_size,
+        "base": str(args.base), "serial": base.serial, "version": base.serial, "created": base.created,
+        "flags": base.flags, "candidate": bool(base.flags & FLAG_CANDIDATE), "bytes": args.base.stat().st_size,
+        "sha256": file_digest(args.base), "content": content,
         "v4": len(base.v4), "v6": len(base.v6), "names": len(base.names), "ports": len(base.ports4) + len(base.ports6),
         "classes": len(base.classes) - 1, "feeds": feeds,
     }  # fmt: skip

@@ -13,7 +13,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ from .baseformat import (
     Place,
     TruncatedBaseFile,
     base_of,
+    content_id,
     header_of,
 )
 from .model import MAX_SOURCE_SETS, Base, Intervals4, Intervals6, Names, Ports6
@@ -48,11 +51,11 @@ from .planes import Column, compress, decompress, from_planes, planes_needed, su
 Read = Callable[[int, int], bytes]
 
 
-def pack_base(base: Base) -> bytes:
-    """The file of a base. Needs its sources and texts. Raises OversizeBaseFile when it exceeds a bound."""
+def columns_of(base: Base) -> dict[str, Column]:
+    """The sections of a base, by name, not yet as differences. Needs its sources and texts."""
     v4, v6, ports6, names = base.v4, base.v6, base.ports6, base.names
     size_lo = v6.last_lo - v6.start_lo
-    columns: dict[str, Column] = {
+    return {
         "v4.start": v4.start,
         "v4.size": v4.last - v4.start,
         "v4.class": v4.cls,
@@ -74,30 +77,59 @@ def pack_base(base: Base) -> bytes:
         "sets.members": np.array([feed for members in base.source_sets for feed in members], np.uint16),
         "names.text": np.frombuffer("\n".join(base.texts or ()).encode("ascii"), np.uint8),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A section ready to be stored, and what its place will say."""
+
+    data: bytes
+    count: int
+    width: int
+    content: str
+
+
+def pack_column(name: str, column: Column, like: BaseFile | None = None) -> Part:
+    """A section compressed; taken from the file `like` when that holds the same. Raises OversizeBaseFile."""
+    count = len(column)
+    if count > (MAX_TEXT if name == "names.text" else MAX_COUNT):
+        raise OversizeBaseFile(f"{count} elements in {name}: more than a box will take")
+    if name == "names.text":
+        raw, width = column.tobytes(), 1
+    else:
+        stored = to_deltas(column) if SECTIONS[name][1] else column
+        raw, width = to_planes(stored), planes_needed(stored)
+    content = hashlib.sha256(raw).hexdigest()
+    same = like.stored(name, count, width, content) if like is not None else None
+    return Part(compress(raw) if same is None else same, count, width, content)
+
+
+def pack_base(base: Base) -> bytes:
+    """The file of a base. Needs its sources and texts. Raises OversizeBaseFile when it exceeds a bound."""
+    columns = columns_of(base)
+    return pack_parts(header_of(base), {name: pack_column(name, columns[name]) for name in SECTIONS})
+
+
+def pack_parts(header: Mapping[str, object], parts: Mapping[str, Part]) -> bytes:
+    """The file of a header (without `sections`) and all sections. Raises OversizeBaseFile when it exceeds a bound."""
     places: dict[str, dict[str, object]] = {}
-    parts: list[bytes] = []
     offset = 0
-    for name, (_, sorted_) in SECTIONS.items():
-        column = columns[name]
-        if len(column) > (MAX_TEXT if name == "names.text" else MAX_COUNT):
-            raise OversizeBaseFile(f"{len(column)} elements in {name}: more than a box will take")
-        stored = to_deltas(column) if sorted_ else column
-        part = compress(column.tobytes() if name == "names.text" else to_planes(stored))
-        width = 1 if name == "names.text" else planes_needed(stored)
+    for name in SECTIONS:
+        part = parts[name]
         places[name] = {
             "offset": offset,
-            "size": len(part),
-            "count": len(column),
-            "width": width,
-            "sha256": hashlib.sha256(part).hexdigest(),
+            "size": len(part.data),
+            "count": part.count,
+            "width": part.width,
+            "sha256": hashlib.sha256(part.data).hexdigest(),
+            "content": part.content,
         }
-        parts.append(part)
-        offset += len(part)
-    header = json.dumps(header_of(base) | {"sections": places}, separators=(",", ":"), ensure_ascii=True).encode()
-    head = PREFIX.pack(MAGIC, FORMAT, 0, len(header)) + header
-    if len(header) > MAX_HEADER or len(head) + DIGEST + offset > MAX_FILE:
-        raise OversizeBaseFile(f"base of {offset} bytes with a header of {len(header)}: more than a box will take")
-    return b"".join((head, hashlib.sha256(head).digest(), *parts))
+        offset += len(part.data)
+    text = json.dumps({**header, "sections": places}, separators=(",", ":"), ensure_ascii=True).encode()
+    head = PREFIX.pack(MAGIC, FORMAT, 0, len(text)) + text
+    if len(text) > MAX_HEADER or len(head) + DIGEST + offset > MAX_FILE:
+        raise OversizeBaseFile(f"base of {offset} bytes with a header of {len(text)}: more than a box will take")
+    return b"".join((head, hashlib.sha256(head).digest(), *(parts[name].data for name in SECTIONS)))
 
 
 def write_base(base: Base, path: Path) -> int:
@@ -171,8 +203,9 @@ class BaseFile:
         for name, (dtype, _) in SECTIONS.items():
             entry = listed[name]
             place = Place(
-                int(entry["offset"]), int(entry["size"]), int(entry["count"]), int(entry["width"]), str(entry["sha256"])
-            )
+                int(entry["offset"]), int(entry["size"]), int(entry["count"]), int(entry["width"]),
+                str(entry["sha256"]), str(entry.get("content", "")),
+            )  # fmt: skip
             limit = MAX_TEXT if name == "names.text" else MAX_COUNT
             if not 0 <= place.count <= limit:
                 raise OversizeBaseFile(f"{self._label}: {name} declares {place.count} elements, at most {limit}")
@@ -194,6 +227,31 @@ class BaseFile:
         """Elements that a section declares."""
         return self._places[name].count
 
+    def stored(self, name: str, count: int, width: int, content: str) -> bytes | None:
+        """A section as it is stored, verified, when it holds this content; None otherwise."""
+        place = self._places[name]
+        if (place.count, place.width, place.content) != (count, width, content):
+            return None
+        part = self._read(self._data + place.offset, place.size)
+        return part if hashlib.sha256(part).hexdigest() == place.digest else None
+
+    def parts(self) -> dict[str, Part]:
+        """Every section as it is stored, verified, to be written under another header."""
+        out = {}
+        for name, place in self._places.items():
+            raw = self._raw(name)
+            part = self._read(self._data + place.offset, place.size)
+            out[name] = Part(part, place.count, place.width, hashlib.sha256(raw).hexdigest())
+        return out
+
+    def content(self) -> str:
+        """The content id; files that do not carry the digests it is made of are read whole for it."""
+        known = {
+            name: (place.count, place.width, place.content or hashlib.sha256(self._raw(name)).hexdigest())
+            for name, place in self._places.items()
+        }
+        return content_id(self.meta, known)
+
     def _raw(self, name: str) -> bytes:
         place = self._places[name]
         part = self._read(self._data + place.offset, place.size)
@@ -204,7 +262,10 @@ class BaseFile:
         except ValueError as error:
             raise CorruptBaseFile(f"{self._label}: {name}: {error}") from error
 
-    def _column(self, name: str) -> Any:
+    def column(self, name: str) -> Any:
+        """The elements of a section, bytes of the names for `names.text`. Raises CorruptBaseFile."""
+        if name == "names.text":
+            return np.frombuffer(self._raw(name), np.uint8)
         dtype, sorted_ = SECTIONS[name]
         column = from_planes(self._raw(name), self._places[name].count, dtype)
         return sum_deltas(column) if sorted_ and len(column) else column
@@ -212,22 +273,22 @@ class BaseFile:
     def read(self, *, sources: bool = True, texts: bool = True) -> Base:
         """The base; without `sources` and `texts` only what the kernel needs (class numbers, bounds, hashes)."""
         base = base_of(self.meta)
-        v4_start = self._column("v4.start")
-        v4_size = self._column("v4.size")
+        v4_start = self.column("v4.start")
+        v4_size = self.column("v4.size")
         self._same(v4_start, v4_size)
-        base.v4 = Intervals4(v4_start, v4_start + v4_size, self._column("v4.class"))
+        base.v4 = Intervals4(v4_start, v4_start + v4_size, self.column("v4.class"))
         del v4_size
-        base.ports4 = self._column("ports4")
-        hi, lo = self._column("v6.start_hi"), self._column("v6.start_lo")
-        size_hi, size_lo = self._column("v6.size_hi"), self._column("v6.size_lo")
+        base.ports4 = self.column("ports4")
+        hi, lo = self.column("v6.start_hi"), self.column("v6.start_lo")
+        size_hi, size_lo = self.column("v6.size_hi"), self.column("v6.size_lo")
         self._same(hi, lo, size_hi, size_lo)
         last_lo = lo + size_lo
-        base.v6 = Intervals6(hi, lo, hi + size_hi + (last_lo < lo), last_lo, self._column("v6.class"))
-        base.ports6 = Ports6(self._column("ports6.hi"), self._column("ports6.lo"), self._column("ports6.port"))
-        base.names = Names(self._column("names.hash"), self._column("names.class"))
+        base.v6 = Intervals6(hi, lo, hi + size_hi + (last_lo < lo), last_lo, self.column("v6.class"))
+        base.ports6 = Ports6(self.column("ports6.hi"), self.column("ports6.lo"), self.column("ports6.port"))
+        base.names = Names(self.column("names.hash"), self.column("names.class"))
         if sources:
-            base.v4.source, base.v6.source = self._column("v4.source"), self._column("v6.source")
-            base.names.source = self._column("names.source")
+            base.v4.source, base.v6.source = self.column("v4.source"), self.column("v6.source")
+            base.names.source = self.column("names.source")
             base.source_sets = self._source_sets(len(base.feeds))
         if texts:
             base.texts = self._texts(len(base.names))
@@ -238,8 +299,16 @@ class BaseFile:
         """Read and check everything, also what the kernel does not need."""
         self.read()
 
+    def head(self) -> Base:
+        """The base as the header says it, with empty tables."""
+        return base_of(self.meta)
+
+    def source_sets(self) -> list[tuple[int, ...]]:
+        """Source sets by number. Raises CorruptBaseFile."""
+        return self._source_sets(len(self.head().feeds))
+
     def _source_sets(self, feeds: int) -> list[tuple[int, ...]]:
-        sizes, members = self._column("sets.sizes"), self._column("sets.members")
+        sizes, members = self.column("sets.sizes"), self.column("sets.members")
         if len(sizes) > MAX_SOURCE_SETS or int(sizes.sum(dtype=np.int64)) != len(members):
             raise CorruptBaseFile(f"{self._label}: source sets contradict themselves")
         if len(members) and int(members.max()) >= feeds:
@@ -298,12 +367,18 @@ def unpack_base(data: bytes, label: str = "base", *, sources: bool = True, texts
     return BaseFile(lambda at, size: data[at : at + size], len(data), label).read(sources=sources, texts=texts)
 
 
-def load_base(path: Path, *, sources: bool = True, texts: bool = True) -> Base:
-    """The base of a file; errors name it. Raises BaseFileError, or BaseError when it cannot be read."""
+@contextmanager
+def open_base(path: Path) -> Iterator[BaseFile]:
+    """A base file opened, its head verified. Raises BaseFileError, or BaseError when it cannot be read."""
     try:
         with path.open("rb", buffering=0) as file:
             fd = file.fileno()
-            size = os.fstat(fd).st_size
-            return BaseFile(lambda at, n: os.pread(fd, n, at), size, str(path)).read(sources=sources, texts=texts)
+            yield BaseFile(lambda at, n: os.pread(fd, n, at), os.fstat(fd).st_size, str(path))
     except OSError as error:
         raise BaseError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def load_base(path: Path, *, sources: bool = True, texts: bool = True) -> Base:
+    """The base of a file; errors name it. Raises BaseFileError, or BaseError when it cannot be read."""
+    with open_base(path) as file:
+        return file.read(sources=sources, texts=texts)

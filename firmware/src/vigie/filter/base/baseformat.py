@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -80,13 +82,28 @@ class OversizeBaseFile(BaseFileError):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a section is: bytes from the end of the head, bytes stored, elements, bytes kept of each element."""
+    """Where a section is: bytes from the end of the head, bytes stored, elements, bytes kept of each element.
+
+    digest: SHA-256 of what is stored; content: of what it holds, "" when the file does not say.
+    """
 
     offset: int
     size: int
     count: int
     width: int
     digest: str
+    content: str = ""
+
+
+def content_id(header: Mapping[str, Any], sections: Mapping[str, tuple[int, int, str]]) -> str:
+    """What a base file says, whatever library compressed it: SHA-256 (hex) over its header and what its sections hold.
+
+    sections: name -> (count, width, SHA-256 of the uncompressed bytes).
+    """
+    said = {key: value for key, value in header.items() if key != "sections"}
+    said["sections"] = {name: list(what) for name, what in sections.items()}
+    text = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def header_of(base: Base) -> dict[str, object]:
@@ -94,6 +111,7 @@ def header_of(base: Base) -> dict[str, object]:
     return {
         "serial": base.serial,
         "created": base.created,
+        "flags": base.flags,
         "name_key": f"{base.name_key:016x}",
         "name_seed": f"{base.name_seed:016x}",
         "classes": [cls.pack()[:5].hex() for cls in base.classes],
@@ -122,6 +140,9 @@ def base_of(meta: Mapping[str, Any]) -> Base:
     classes = [ClassEntry.unpack(bytes.fromhex(text).ljust(CLASS_BYTES, b"\0")) for text in meta["classes"]]
     if not classes or classes[0] != NOT_LISTED or not len(classes) <= MAX_BASE_CLASSES:
         raise ValueError(f"{len(classes)} classes")
+    if any(cls.force or cls.rank for cls in classes):
+        # Forced classes beat never-block, ranks outlive isolation: only the box itself gives them.
+        raise ValueError("a class that only a box may define")
     listed = meta["feeds"]
     if len(listed) > MAX_FEEDS:
         raise ValueError(f"{len(listed)} feeds")
@@ -140,8 +161,8 @@ def base_of(meta: Mapping[str, Any]) -> Base:
         )
         for f in listed
     )
-    serial, created = int(meta["serial"]), int(meta["created"])
+    serial, created, flags = int(meta["serial"]), int(meta["created"]), int(meta.get("flags", 0))
     key, seed = int(meta["name_key"], 16), int(meta["name_seed"], 16)
-    if not (0 <= serial < 1 << 64 and key & 1 and 0 <= key < 1 << 64 and 0 <= seed < 1 << 64):
-        raise ValueError("serial or name key out of range")
-    return Base(serial, created, key, seed, feeds, classes)
+    if not (0 <= serial < 1 << 64 and 0 <= flags < 1 << 32 and key & 1 and 0 <= key < 1 << 64 and 0 <= seed < 1 << 64):
+        raise ValueError("serial, flags or name key out of range")
+    return Base(serial, created, key, seed, feeds, classes, flags=flags)

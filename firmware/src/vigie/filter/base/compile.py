@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
+from vigie.contract.codes import Action
+from vigie.contract.limits import BASE_PREFIX4_MIN, BASE_PREFIX6_MIN
 from vigie.errors import BaseError
 
 from .columns import Entries, Feed
@@ -49,7 +51,8 @@ class Refusal:
 @dataclass(slots=True)
 class CompileReport:
     """What became of the feeds. `below_parent`: names left out because a listed parent of the same class covers them;
-    `too_wide`: port-scoped ranges left out; `coverage4`: IPv4 addresses under a class."""
+    `too_wide`: port-scoped ranges left out; `too_short`: prefixes left out that no box takes; `coverage4`: IPv4
+    addresses under a class."""
 
     feeds: list[FeedReport] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
@@ -59,6 +62,7 @@ class CompileReport:
     names: int = 0
     below_parent: int = 0
     too_wide: dict[str, int] = field(default_factory=dict)
+    too_short: dict[str, int] = field(default_factory=dict)
     coverage4: int = 0
 
     def to_json(self) -> dict[str, object]:
@@ -66,6 +70,7 @@ class CompileReport:
         return {
             "v4": self.addresses4, "v6": self.addresses6, "names": self.names, "below_parent": self.below_parent,
             "coverage4": self.coverage4, "too_wide": self.too_wide,
+            "too_short": self.too_short,
             "feeds": [report.to_json() for report in self.feeds],
             "refused": [{"feed": r.feed, "file": str(r.path), "reason": r.reason} for r in self.refused],
             "protected": [
@@ -105,17 +110,36 @@ def compile_entries(inputs: Sequence[Input], *, serial: int, created: int) -> tu
     )  # fmt: skip
 
 
+def narrow(entries: Entries) -> tuple[Entries, int]:
+    """Entries without the ranges larger than a box takes, and how many these were."""
+    v4 = entries.v4_last - entries.v4_first < np.uint32(1 << (32 - BASE_PREFIX4_MIN))
+    v6 = entries.v6_last[:, 0] - entries.v6_first[:, 0] < np.uint64(1 << (64 - BASE_PREFIX6_MIN))
+    kept = replace(
+        entries, v4_first=entries.v4_first[v4], v4_last=entries.v4_last[v4], v4_port=entries.v4_port[v4],
+        v4_line=entries.v4_line[v4], v6_first=entries.v6_first[v6], v6_last=entries.v6_last[v6],
+        v6_port=entries.v6_port[v6], v6_line=entries.v6_line[v6],
+    )  # fmt: skip
+    return kept, int(np.count_nonzero(~v4)) + int(np.count_nonzero(~v6))
+
+
 def compile_feeds(
-    sources: Iterable[tuple[Feed, Path, Options]], protection: Protection | None, *, serial: int, created: int
+    sources: Iterable[tuple[Feed, Path, Options]],
+    protection: Protection | None,
+    *,
+    serial: int,
+    created: int,
+    for_boxes: bool = False,
 ) -> tuple[Base, CompileReport]:
     """Read, protect and compile. A feed that is refused is left out and named in the report.
 
-    Raises BaseError when no feed is left, FeedError when a file cannot be read.
+    for_boxes: leave out what a box refuses without an override (prefixes shorter than its limits). Raises BaseError
+    when no feed is left, FeedError when a file cannot be read.
     """
     inputs: list[Input] = []
     reports: list[FeedReport] = []
     refused: list[Refusal] = []
     taken_out: list[Protected] = []
+    too_short: dict[str, int] = {}
     for feed, path, options in sources:
         try:
             entries, read = read_feed(feed, path, options)
@@ -125,6 +149,9 @@ def compile_feeds(
         spared: list[Protected] = []
         if protection is not None:
             entries, spared = protect(feed, entries, protection)
+        if for_boxes and feed.action is Action.BLOCK:
+            entries, left = narrow(entries)
+            too_short |= {feed.name: left} if left else {}
         reports.append(read)
         taken_out += spared
         inputs.append(Input(feed, entries, read.tally.bad, len(spared)))
@@ -133,4 +160,5 @@ def compile_feeds(
         raise BaseError(f"no feed can be used, no base was made{reasons}")
     base, report = compile_entries(inputs, serial=serial, created=created)
     report.feeds, report.refused, report.protected = reports, refused, taken_out
+    report.too_short = too_short
     return base, report

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-
-from vigie.errors import BaseError
 
 from . import additions as box
 from .additions import Additions, ClassTable, Patch
 from .columns import I64, U8, U32, U64, Bools
+from .deltaformat import DeltaError
 from .image import CLASS_LIMIT, Columns, ImagePlan, base_columns, plan_columns, port6_keys
 from .imageformat import KIND_BASE
 from .lookup import Lookup
@@ -39,16 +38,12 @@ from .splice import (
 )
 
 
-class DeltaError(BaseError):
-    """A delta does not fit the image in force: load the whole base instead."""
-
-
 @dataclass(slots=True)
 class Delta:
     """From one base to another: disjoint sorted ranges and sorted hashes with the class before and after.
 
-    before, after: numbers in `classes`, 0 = not listed; v6 bounds are (high, low). Port scopes travel whole: they are
-    few.
+    before, after: numbers in `classes`, 0 = not listed; v6 bounds are (high, low). Port scopes of IPv4 as elements that
+    go and that come; those of IPv6 travel whole: they are few, and keyed.
     """
 
     from_serial: int
@@ -67,7 +62,8 @@ class Delta:
     hash: U64 = field(default_factory=zeros64)
     before_name: U8 = field(default_factory=zeros8)
     after_name: U8 = field(default_factory=zeros8)
-    ports4: U64 = field(default_factory=zeros64)
+    gone_ports4: U64 = field(default_factory=zeros64)
+    new_ports4: U64 = field(default_factory=zeros64)
     ports6: U64 = field(default_factory=zeros64)
 
     def __len__(self) -> int:
@@ -96,13 +92,29 @@ def make_delta(old: Base, new: Base) -> Delta:
     renumber = np.array([table.number(cls) for cls in old.classes], np.uint8)
     a, b = base_columns(old), base_columns(new)
     hashes, name_class = _rehashed(old, new)
-    ranges4 = _changes4(a, renumber[a.class4], b)
-    ranges6 = _changes6(a, renumber[a.class6], b)
-    names = _changed_names(hashes, renumber[name_class], b)
+    a = replace(a, class4=renumber[a.class4], class6=renumber[a.class6], hash=hashes, name_class=renumber[name_class])
     return Delta(
-        old.serial, new.serial, new.name_key, new.name_seed, table.classes, *ranges4, *ranges6, *names,
-        new.ports4, port6_keys(new.ports6),
+        old.serial, new.serial, new.name_key, new.name_seed, table.classes, *changes(a, b),
+        without(old.ports4, new.ports4), without(new.ports4, old.ports4), port6_keys(new.ports6),
     )  # fmt: skip
+
+
+def without(values: U64, others: U64) -> U64:
+    """Elements of sorted distinct values that the others, sorted too, do not have."""
+    if not len(others):
+        return values
+    at = np.minimum(np.searchsorted(others, values), len(others) - 1)
+    left: U64 = values[others[at] != values]
+    return left
+
+
+Changes = tuple[U32, U32, U8, U8, tuple[U64, U64], tuple[U64, U64], U8, U8, U64, U8, U8]
+
+
+def changes(old: Columns, new: Columns) -> Changes:
+    """Fields start4 to after_name of a Delta; classes of both under the same numbers. Rows that are in neither do not
+    matter: those that differ are enough."""
+    return (*_changes4(old, new), *_changes6(old, new), *_changed_names(old, new))
 
 
 def samples(delta: Delta, old: Base, new: Base, most: int) -> dict[str, dict[str, list[str]]]:
@@ -177,13 +189,13 @@ def _unpaired(at: I64, same: Bools, count: int) -> tuple[Bools, Bools]:
     return ~same, new_left
 
 
-def _changes4(old: Columns, old_class: U8, new: Columns) -> tuple[U32, U32, U8, U8]:
+def _changes4(old: Columns, new: Columns) -> tuple[U32, U32, U8, U8]:
     at = np.searchsorted(new.start4, old.start4).astype(np.int64)
     near = np.minimum(at, max(len(new.start4) - 1, 0))
     if len(new.start4):
         same = (
             (at < len(new.start4)) & (new.start4[near] == old.start4) & (new.last4[near] == old.last4)
-            & (new.class4[near] == old_class)
+            & (new.class4[near] == old.class4)
         )  # fmt: skip
     else:
         same = np.zeros(len(at), bool)
@@ -195,23 +207,23 @@ def _changes4(old: Columns, old_class: U8, new: Columns) -> tuple[U32, U32, U8, 
     points = distinct(np.concatenate(bounds))
     ranks = [np.searchsorted(points, bound).astype(np.int64) for bound in bounds]
     first, end, before, after = _segments(
-        (ranks[0], ranks[1], old_class[x]), (ranks[2], ranks[3], new.class4[y]), len(points)
+        (ranks[0], ranks[1], old.class4[x]), (ranks[2], ranks[3], new.class4[y]), len(points)
     )
     return points[first].astype(np.uint32), (points[end] - 1).astype(np.uint32), before, after
 
 
-def _changes6(old: Columns, old_class: U8, new: Columns) -> tuple[tuple[U64, U64], tuple[U64, U64], U8, U8]:
+def _changes6(old: Columns, new: Columns) -> tuple[tuple[U64, U64], tuple[U64, U64], U8, U8]:
     at = search6(*new.start6, *old.start6, right=False)
     near = np.minimum(at, max(len(new.class6) - 1, 0))
     same = np.zeros(len(at), bool)
     if len(new.class6):
-        same = (at < len(new.class6)) & (new.class6[near] == old_class)
+        same = (at < len(new.class6)) & (new.class6[near] == old.class6)
         for mine, other in zip((*old.start6, *old.last6), (*new.start6, *new.last6), strict=True):
             same &= other[near] == mine
     x, y = _unpaired(near, same, len(new.class6))
     ranks, points = rank128(_at(old.start6, x), _at(new.start6, y), after=(_at(old.last6, x), _at(new.last6, y)))
     first, end, before, after = _segments(
-        (ranks[0], ranks[2], old_class[x]), (ranks[1], ranks[3], new.class6[y]), len(points)
+        (ranks[0], ranks[2], old.class6[x]), (ranks[1], ranks[3], new.class6[y]), len(points)
     )
     return points.at(first), points.before(end), before, after
 
@@ -220,10 +232,10 @@ def _at(pair: tuple[U64, U64], rows: Bools) -> tuple[U64, U64]:
     return pair[0][rows], pair[1][rows]
 
 
-def _changed_names(hashes: U64, cls: U8, new: Columns) -> tuple[U64, U8, U8]:
-    every = distinct(np.concatenate((hashes, new.hash)))
+def _changed_names(old: Columns, new: Columns) -> tuple[U64, U8, U8]:
+    every = distinct(np.concatenate((old.hash, new.hash)))
     before, after = np.zeros(len(every), np.uint8), np.zeros(len(every), np.uint8)
-    before[np.searchsorted(every, hashes)] = cls
+    before[np.searchsorted(every, old.hash)] = old.name_class
     after[np.searchsorted(every, new.hash)] = new.name_class
     differs = before != after
     return every[differs], before[differs], after[differs]
@@ -285,7 +297,7 @@ def patch_image(image: bytes | bytearray | memoryview, delta: Delta, additions: 
         names.hash,
         plan.shift_name,
     )
-    plan.array("ports4", delta.ports4)
+    plan.array("ports4", distinct(np.concatenate((without(now.ports4, delta.gone_ports4), delta.new_ports4))))
     plan.array("ports6", delta.ports6)
     return plan
 

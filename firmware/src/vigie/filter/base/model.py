@@ -19,6 +19,9 @@ CLASS_NEVER = 1 << 0
 CLASS_PORTS = 1 << 1
 CLASS_FORCE = 1 << 2
 
+#: Base.flags: this base only adds indicators that are observed, to be tried on volunteer boxes.
+FLAG_CANDIDATE = 1 << 0
+
 #: A base may define this many classes besides class 0; the rest of the table is for what the box itself adds.
 MAX_BASE_CLASSES = 180
 MAX_SOURCE_SETS = 65_535
@@ -149,6 +152,7 @@ class FeedCount:
 class Base:
     """A compiled base.
 
+    serial: its version, which only grows. flags: FLAG_*; bits that this program does not know are kept.
     classes[0] is NOT_LISTED. source_sets[i] are indexes into `feeds`. `ports4` is sorted, address<<16 | port.
     `texts` are the listed names themselves in the order of the file; None when they were not loaded.
     """
@@ -166,6 +170,7 @@ class Base:
     ports6: Ports6 = field(default_factory=Ports6)
     names: Names = field(default_factory=Names)
     texts: list[str] | None = None
+    flags: int = 0
 
     def source_names(self, source_set: int) -> tuple[str, ...]:
         """Names of the feeds of a source set."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -69,6 +69,15 @@ class Splice:
         """Indexes of the old rows that go."""
         runs = [np.arange(a, b) for a, b in zip(self.cut_from.tolist(), self.cut_to.tolist(), strict=True) if b > a]
         return np.concatenate(runs) if runs else np.zeros(0, np.int64)
+
+
+def edit_splice(count: int, gone: I64, at: I64) -> Splice:
+    """The splice of a table of `count` rows that loses the rows `gone` and gets one row before each of the rows `at`
+    (`count`: at the end); both sorted."""
+    begin, end = np.concatenate((gone, at)), np.concatenate((gone + 1, at))
+    order = np.argsort(begin, kind="stable")
+    cut_from, cut_to = join_runs(begin[order], end[order])
+    return Splice(count, cut_from, cut_to, _put(cut_from, at))
 
 
 def join_runs(run_from: I64, run_to: I64) -> tuple[I64, I64]:
@@ -178,7 +187,10 @@ def patch_names(hashes: U64, cls: U8, patch: U64, combine: Combine) -> PatchedNa
     return PatchedNames(Splice(len(hashes), cut_from, cut_to, put), patch[keep], new[keep])
 
 
-def distinct(values: I64) -> I64:
+Whole = TypeVar("Whole", I64, U64)
+
+
+def distinct(values: Whole) -> Whole:
     """Sorted distinct values. Not np.unique, which pulls 3 MB of numpy.ma into a process that must stay small."""
     values = np.sort(values)
     new = np.ones(len(values), bool)
