@@ -7,6 +7,7 @@ the server instead, the same steps run in one go.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import Any, Final
 from tuf.api.metadata import Metadata, Root, Targets
 
 from vigie.contract import base as contract_base
+from vigie.contract import dsse
 from vigie.contract.trust import SteeringKeys
 from vigie_department.config import Config
 from vigie_department.errors import UsageError
@@ -219,6 +221,21 @@ def propose_root(
         {**state.offline_files(), **_listed(files)},
     )  # fmt: skip
     return Proposal("root.json and targets.json", new_root.to_bytes(), new_targets.to_bytes(), files)
+
+
+def override_envelope(version: int, sha256_hex: str, holders: Iterable[Keyholder]) -> bytes:
+    """`override/base-<version>.json`: boxes take this very file whatever their limits say."""
+    payload = contract_base.Override(version, sha256_hex).to_bytes()
+    return dsse.sign(payload, contract_base.OVERRIDE_TYPE, *(holder.key for holder in holders)).to_bytes()
+
+
+def digest_of_file(path: Path) -> str:
+    """SHA-256 of a file of any size, in hex."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as e:
+        raise UsageError(f"{path}: cannot be read ({e.strerror or e})") from e
 
 
 def check_numbers(root: Root, holders: Iterable[Keyholder]) -> None:

@@ -58,16 +58,24 @@ def create_one(folder: Path, number: int, passphrase: str) -> Keyholder:
     return holder
 
 
+def open_some(folder: Path, ask: AskPassphrase, numbers: Sequence[int] = ()) -> list[Keyholder]:
+    """The keys of these keyholders, or of all whose files are in `folder`: one person's stick is enough here."""
+    present = [n for n in range(1, KEYHOLDERS + 1) if path_of(folder, n).exists()]
+    chosen = sorted(set(numbers or present))
+    if not chosen:
+        raise KeyFileError(f"{folder}: no offline key (keyholder-N.pem) there")
+    return [Keyholder(n, read_key(path_of(folder, n), ask(n))) for n in chosen]
+
+
 def open_keys(folder: Path, ask: AskPassphrase, numbers: Sequence[int] = ()) -> list[Keyholder]:
     """The keys of these keyholders, or of the first two whose files are in `folder`.
 
     KeyFileError when fewer than two are there: nothing that one person alone signs is valid.
     """
-    if not numbers:
-        present = [n for n in range(1, KEYHOLDERS + 1) if path_of(folder, n).exists()]
-        numbers = present[:THRESHOLD]
-    if len(set(numbers)) < THRESHOLD:
+    present = [n for n in range(1, KEYHOLDERS + 1) if path_of(folder, n).exists()]
+    chosen = sorted(set(numbers or present[:THRESHOLD]))
+    if len(chosen) < THRESHOLD:
         raise KeyFileError(
-            f"{folder}: {len(set(numbers))} offline key(s) (keyholder-N.pem), {THRESHOLD} are needed: bring another"
+            f"{folder}: {len(chosen)} offline key(s) (keyholder-N.pem), {THRESHOLD} are needed: bring another stick"
         )
-    return [Keyholder(n, read_key(path_of(folder, n), ask(n))) for n in sorted(set(numbers))]
+    return open_some(folder, ask, chosen)

@@ -22,6 +22,8 @@ from vigie_department.signer.state import Release, Request, State
 
 #: How far the clocks of console, publisher and signer may be apart.
 SKEW_S: Final = 600
+#: How long keyholders may take to sign a mass order, which counts from its `issued`.
+CEREMONY_S: Final = 2 * 3600
 ALL: Final = 100
 EMERGENCY_BASE: Final = "emergency-base"
 APPROVALS: Final = 2
@@ -37,7 +39,7 @@ def check_desired(state: State, desired: Desired, *, second_signed: bool, now: f
     """
     if desired.skipped:
         raise RuleError(f"unknown in a desired state: {', '.join(desired.skipped)}")
-    if abs(desired.issued - now) > SKEW_S:
+    if not -(CEREMONY_S if second_signed else SKEW_S) <= desired.issued - now <= SKEW_S:
         raise RuleError(f"issued {desired.issued - now:+.0f} s from now: set the clocks, or ask for it again")
     try:
         checked = limits.check_desired(

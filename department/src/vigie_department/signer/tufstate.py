@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -193,22 +193,34 @@ def save(folder: Path, state: TufState) -> None:
 
 
 def load(folder: Path) -> TufState:
-    """The state that `timestamp.json` leads to. MetadataError when a file is missing or does not fit."""
-    stamp_data = read_bounded(folder / "timestamp.json", MAX_METADATA)
-    meta = tuf.parse(Timestamp, stamp_data, str(folder / "timestamp.json")).signed.snapshot_meta
-    snapshot = read_bounded(folder / f"{meta.version}.snapshot.json", MAX_METADATA)
+    """The state that `timestamp.json` leads to. MetadataError or FileError when a file is missing or does not fit."""
+    roots = [path.name for path in folder.glob("*.root.json")]
+    return _collect(lambda name: read_bounded(folder / name, MAX_METADATA), roots, str(folder))
+
+
+def from_files(files: Mapping[str, bytes]) -> TufState:
+    """The state of files as served. MetadataError."""
+
+    def read(name: str) -> bytes:
+        if name not in files:
+            raise MetadataError(f"{name} is missing")
+        return files[name]
+
+    return _collect(read, [name for name in files if name.endswith(".root.json")], "metadata")
+
+
+def _collect(read: Callable[[str], bytes], roots: Iterable[str], where: str) -> TufState:
+    stamp = read("timestamp.json")
+    meta = tuf.parse(Timestamp, stamp, "timestamp.json").signed.snapshot_meta
+    snapshot = read(f"{meta.version}.snapshot.json")
     versions = tuf.parse(Snapshot, snapshot, f"{meta.version}.snapshot.json").signed.meta
-    roots = {
-        int(path.name.split(".", 1)[0]): read_bounded(path, MAX_METADATA)
-        for path in folder.glob("*.root.json")
-        if path.name.split(".", 1)[0].isdigit()
-    }
-    if not roots:
-        raise MetadataError(f"{folder}: no root.json; `vigie-department init` makes the first one")
+    found = {int(number): read(name) for name in roots if (number := name.split(".", 1)[0]).isdigit()}
+    if not found:
+        raise MetadataError(f"{where}: no root.json; `vigie-department init` makes the first one")
     return TufState(
-        roots,
-        read_bounded(folder / f"{versions['targets.json'].version}.targets.json", MAX_METADATA),
-        read_bounded(folder / f"{versions[f'{BASE_ROLE}.json'].version}.{BASE_ROLE}.json", MAX_METADATA),
+        found,
+        read(f"{versions['targets.json'].version}.targets.json"),
+        read(f"{versions[f'{BASE_ROLE}.json'].version}.{BASE_ROLE}.json"),
         snapshot,
-        stamp_data,
+        stamp,
     )
