@@ -1,7 +1,8 @@
 """From a base file to the data path's image, in a process of its own.
 
-`python -m vigie.filter.base_builder BASE FD` writes the image, with its digest, into the file descriptor FD and prints
-one JSON line: what the base is, or `{"error": ...}`. An empty BASE gives the image of a base without feeds.
+`python -m vigie.filter.base_builder BASE FD LISTS` writes the image, with its digest, into the file descriptor FD and
+prints one JSON line: what the base is, or `{"error": ...}`. An empty BASE gives the image of a base without feeds;
+LISTS is the department's own protected and essential names, empty for none.
 
 A process of its own: decompressing and splicing a million indicators takes as much memory again as the daemon has, and
 holds the interpreter; both are given back when it ends, and a file that brings it down does not bring the filter down.
@@ -23,6 +24,7 @@ from vigie.filter.base.basefile import load_base
 from vigie.filter.base.image import plan_image
 from vigie.filter.base.model import Base
 from vigie.filter.base.names import name_keys
+from vigie.filter.ordered_lists import with_ordered
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,29 +44,34 @@ class BaseInfo:
     problem: str = ""
 
 
-def box_lists() -> tuple[Additions, str]:
-    """The lists shipped with the box as additions to any base, and what was wrong with them ("" when nothing)."""
+def box_lists(ordered: Path | None = None) -> tuple[Additions, str]:
+    """The lists shipped with the box, and those that the department ordered, as additions to any base; and what was
+    wrong with them ("" when nothing)."""
     try:
         never, essential = lists.never_block(), lists.essential()
     except (ListError, OSError) as e:
         # The base's own protections and the built-in indicators are better than no filtering at all; status says so.
         return Additions(), str(e)
-    return Additions(
+    own = Additions(
         never_names=never.names,
         never_networks=tuple(map(str, never.prefixes)),
         essential_names={name: e.rank for e in reversed(essential) for name in e.names},
         essential_networks={str(prefix): e.rank for e in reversed(essential) for prefix in e.prefixes},
-    ), ""
+    )
+    try:
+        return with_ordered(own, ordered), ""
+    except ListError as e:
+        return own, str(e)
 
 
-def build(path: str, fd: int) -> BaseInfo:
+def build(path: str, fd: int, ordered: str = "") -> BaseInfo:
     """Writes the image of the base at `path` into `fd`. Raises BaseError."""
     if path:
         base = load_base(Path(path), sources=False, texts=False)
     else:
         key, seed = name_keys()
         base = Base(serial=0, created=0, name_key=key, name_seed=seed)
-    additions, problem = box_lists()
+    additions, problem = box_lists(Path(ordered) if ordered else None)
     plan = plan_image(base, additions)
     os.ftruncate(fd, plan.nbytes)
     with mmap.mmap(fd, plan.nbytes) as memory, memoryview(memory) as view:
@@ -76,7 +83,7 @@ def build(path: str, fd: int) -> BaseInfo:
 def main(argv: list[str]) -> int:
     """Prints the info or the error as one JSON line."""
     try:
-        print(json.dumps(dataclasses.asdict(build(argv[1], int(argv[2])))))
+        print(json.dumps(dataclasses.asdict(build(argv[1], int(argv[2]), argv[3]))))
     except (VigieError, OSError, MemoryError, ValueError) as e:
         print(json.dumps({"error": str(e) or type(e).__name__}))
         return 1

@@ -75,15 +75,17 @@ class Prepared:
         os.close(self.image.fd)
 
 
-def prepare(path: Path | None) -> Prepared:
+def prepare(path: Path | None, lists: Path | None = None) -> Prepared:
     """Has a base file read, verified and built. Raises BaseError; nothing has changed then.
 
-    None: a base without feeds; the never-block list, the test indicator and the DoH canaries still hold.
+    None: a base without feeds; the never-block list, the test indicator and the DoH canaries still hold. `lists`: what
+    the department protects and holds essential (`ordered_lists`).
     """
     name = str(path) if path is not None else ""
     fd = os.memfd_create("vigie-image", os.MFD_CLOEXEC)
     try:
-        argv = [sys.executable, "-m", "vigie.filter.base_builder", name, str(fd)]
+        ordered = str(lists) if lists is not None else ""
+        argv = [sys.executable, "-m", "vigie.filter.base_builder", name, str(fd), ordered]
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, pass_fds=(fd,), timeout=BUILD_S)
         info = _info(done, name)
         return Prepared(info, FileImage(fd, os.fstat(fd).st_size))

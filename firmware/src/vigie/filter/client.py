@@ -16,7 +16,7 @@ from vigie.i18n import _
 
 DEFAULT_SOCKET = Path("/run/vigie/filter.sock")
 SOCKET_VARIABLE = "VIGIE_SOCKET"
-REQUEST_MAX = 64 * 1024
+REQUEST_MAX = 160 * 1024  # an order of the department in its envelope has up to 64 KiB
 ANSWER_MAX = 4 * 1024 * 1024
 TIMEOUT_S = 30.0
 _EXIT_USAGE = 2

@@ -119,6 +119,9 @@ class Config:
     base: Path = Path("/data/vigie/base.vgb")
     builtin_base: Path = Path("/usr/share/vigie/base.vgb")
     image: Path = Path("/data/vigie/base.img")  # what the early loader maps at the next boot
+    trust: Path = Path("/usr/share/vigie/trust")  # steering.json: whose second signatures count
+    box_state: Path = Path("/data/vigie")  # of the other services: the box's id, the trusted clock's floor
+    run_dir: Path = Path("/run/vigie")  # the trusted clock's anchor
     journal: JournalConfig = field(default_factory=JournalConfig)
     page_ports: tuple[BoxPort, ...] = (BoxPort(6, 80), BoxPort(6, 443))
     inbound: InboundConfig = field(default_factory=InboundConfig)

@@ -99,6 +99,7 @@ class Daemon:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._engine.close_parts()
             await asyncio.to_thread(self._journal.close)
             self._leave(ports)
         return 0
@@ -172,7 +173,7 @@ class Daemon:
             if not path.exists():
                 continue  # a new box has only the built-in one
             try:
-                prepared = base_store.prepare(path)
+                prepared = base_store.prepare(path, engine.department.lists_path)
                 self._install(engine, prepared)
             except (BaseError, KernelError) as e:
                 log.error("%s", e)
@@ -182,7 +183,7 @@ class Daemon:
         else:
             faults.append(f"no base: neither {self._config.base} nor {self._config.builtin_base} can be used")
             if engine.datapath.image_header() is None:
-                self._install(engine, base_store.prepare(None))
+                self._install(engine, base_store.prepare(None, engine.department.lists_path))
         if faults:
             engine.problems["base"] = faults[0]
 

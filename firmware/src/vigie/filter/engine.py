@@ -21,6 +21,7 @@ from vigie.filter.base_builder import BaseInfo
 from vigie.filter.base_store import BaseStore, Prepared
 from vigie.filter.config import Config
 from vigie.filter.datapath import DataPath
+from vigie.filter.engine_parts import build_parts
 from vigie.filter.entries import EssentialPort, ExceptionEntry, InboundAllow, LocalName, Quarantine
 from vigie.filter.journal import Attempt, Journal
 from vigie.filter.local_policy import LocalPolicy, write_atomic
@@ -30,6 +31,7 @@ from vigie.filter.surroundings import Surroundings
 from vigie.filter.zones import Address, Alert, AlertKind, GatewaySeen, HostSeen, Link, Observation, Zones, inbound_mode
 from vigie.host.clock import Clock
 from vigie.host.net import PORT_FORWARDING, Net
+from vigie.host.trusted_clock import ClockReader, Time
 
 log = logging.getLogger("vigie.filter")
 
@@ -67,6 +69,9 @@ class Engine:
         self._scan_at = self.started
         self._save_at = self.started + LEARNING_SAVE_S
         self.link_changed_at = 0.0
+        self._trusted = ClockReader(config.box_state, config.run_dir, config.trust)
+        self.candidate: int | None = None  # version of the base in force when it is a candidate
+        self.service, self.pseudonyms, self.department, self.reports = build_parts(self)
 
     @property
     def now(self) -> float:
@@ -77,6 +82,10 @@ class Engine:
     def wall_minus_mono(self) -> float:
         """Unix time minus CLOCK_MONOTONIC, in seconds."""
         return self.clock.wall_s() - self.clock.mono_ns() / 1e9
+
+    def trusted_time(self) -> Time:
+        """The time that signed messages are judged by, and dated with, and what it is worth."""
+        return self._trusted.time()
 
     # ---- start -----------------------------------------------------------------------------------------------
 
@@ -127,6 +136,11 @@ class Engine:
         rows = [EssentialPort(proto, port, rank) for (proto, port), rank in ranks.items()]
         self.datapath.tables.essential_ports.replace(rows)
 
+    def close_parts(self) -> None:
+        """Last rows for the department, and the clock in service."""
+        self.reports.close(self.now)
+        self.department.close()
+
     # ---- base --------------------------------------------------------------------------------------------------
 
     def install_base(self, prepared: Prepared) -> BaseInfo:
@@ -134,6 +148,7 @@ class Engine:
         with self.datapath.batch():
             self.base.install(prepared)
             self.apply_policy()
+        self.reports.base_changed(self.candidate, self.now)
         self.problems.pop("base", None)
         self.problems.pop("lists", None)
         if prepared.info.problem:
@@ -147,6 +162,7 @@ class Engine:
         """Records of the events ring, or reports of the hold worker."""
         for finding in findings(records, self.wall_minus_mono):
             if isinstance(finding, Attempt):
+                self.reports.attempt(finding, self.now)
                 self.journal.add(finding)
                 self.listener(finding)
             elif isinstance(finding, ProbeSeen):
@@ -172,6 +188,7 @@ class Engine:
         """Journal, log, watchers."""
         log.log(logging.WARNING if alert.severity > 1 else logging.INFO, "%s port %d %s", *_alert_words(alert))
         self.journal.add_alert(alert, self.clock.wall_s())
+        self.reports.zone_alert(alert, self.now)
         self.listener(alert)
 
     def on_surroundings(self, seen: Surroundings) -> bool:
@@ -226,7 +243,8 @@ class Engine:
 
     def inbound_mode(self) -> InboundMode:
         """The inbound default in force."""
-        return inbound_mode(self.config.inbound.mode, self.zones.known, self.learning_left_s())
+        mode = self.department.inbound or self.config.inbound.mode
+        return inbound_mode(mode, self.zones.known, self.learning_left_s())
 
     def learning_left_s(self) -> float:
         """What remains of the learning period."""
@@ -274,12 +292,16 @@ class Engine:
         try:
             return read(path)
         except SourceError as e:
-            aside = path.with_name(path.name + ".bad")
-            with contextlib.suppress(OSError):
-                path.replace(aside)
-            self.problems[path.name] = f"{e}; set aside as {aside.name}"
-            log.error("%s", e)
+            self.set_aside(path, e)
             return empty
+
+    def set_aside(self, path: Path, error: SourceError) -> None:
+        """A file of decisions that cannot be used: kept for whoever looks into it, begun anew."""
+        aside = path.with_name(path.name + ".bad")
+        with contextlib.suppress(OSError):
+            path.replace(aside)
+        self.problems[path.name] = f"{error}; set aside as {aside.name}"
+        log.error("%s", error)
 
     def set_policy(self, policy: LocalPolicy) -> None:
         """Keeps and applies local decisions. OSError when they cannot be kept: nothing has changed then."""
@@ -294,10 +316,14 @@ class Engine:
             found[abi.mac_text(self.seen.bridge.mac)] = "le boîtier"
         return found
 
+    def effective_policy(self) -> LocalPolicy:
+        """The commune's decisions and the department's orders, merged."""
+        return self.department.effective(self.policy, self.clock.wall_s())
+
     def apply_policy(self) -> None:
-        """Local decisions to the tables."""
+        """Local decisions and the department's orders to the tables."""
         protected = {abi.mac_bytes(mac) for mac in self.protected_macs()}
-        compiled = local_policy.compile_policy(self.policy, self.clock.wall_s(), self.now, protected)
+        compiled = local_policy.compile_policy(self.effective_policy(), self.clock.wall_s(), self.now, protected)
         tables, settings = self.datapath.tables, self.datapath.settings
         with self.datapath.batch():
             tables.exceptions.replace(
@@ -361,7 +387,11 @@ class Engine:
         stepped = abs(self.wall_minus_mono - self._offset) > CLOCK_STEP_S
         if stepped:
             self._offset = self.wall_minus_mono
-            self.apply_policy()  # ends are wall-clock times: their monotonic instants have moved
+        if self.department.tick() or stepped:
+            self.apply_policy()  # ends are wall-clock times: their monotonic instants may have moved
+        if self.pseudonyms.turn(self.service.at(now)):
+            self.reports.names_changed(now)
+        self.reports.tick(now)
         self.datapath.tables.dynamic.expire(int(now))
         if self.zones.known:
             self._learn(now)

@@ -46,6 +46,7 @@ class Rule:
     until: float
     created: float
     note: str = ""
+    origin: str = ""  # whose decision: "" the commune's, else `department`
 
     @property
     def is_name(self) -> bool:
@@ -65,6 +66,7 @@ class Quarantined:
     mac: str
     until: float
     created: float
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class Isolation:
 
     level: int = 0
     until: float = 0.0
+    origin: str = ""
 
 
 def canonical_target(text: str) -> str:

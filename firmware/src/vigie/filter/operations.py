@@ -12,14 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from vigie.contract.codes import Action
-from vigie.errors import DaemonError, ListError, UsageError
+from vigie.errors import DaemonError, HostError, ListError, UsageError
 from vigie.filter import abi, base_store, journal_query, selftest, status, why, wording
 from vigie.filter.api import Hub, Operation, Params, Stream
 from vigie.filter.base import lists
+from vigie.filter.department_ops import DepartmentOps
 from vigie.filter.engine import Engine
 from vigie.filter.journal import Attempt
 from vigie.filter.learning import Use
 from vigie.filter.local_policy import LocalPolicy, Rule, canonical_device, canonical_target
+from vigie.filter.outbox_ops import OutboxOps
+from vigie.filter.params import number as _number
+from vigie.filter.params import text as _text
+from vigie.filter.params import whole as _whole
 from vigie.filter.zones import Alert
 from vigie.i18n import _
 
@@ -45,6 +50,8 @@ class Operations:
         self._stop = stop
         self._applying = asyncio.Lock()
         self._testing = asyncio.Lock()
+        self._outbox = OutboxOps(engine)
+        self._department = DepartmentOps(engine, self._rebuild_base)
 
     def once(self) -> Mapping[str, Operation]:
         """Operations that answer once."""
@@ -64,6 +71,8 @@ class Operations:
             "base-apply": self._base_apply,
             "base-show": self._base_show,
             "stop": self._stop_op,
+            **self._outbox.once(),
+            **self._department.once(),
         }
 
     def streams(self) -> Mapping[str, Stream]:
@@ -76,7 +85,7 @@ class Operations:
         return status.collect(self._engine, self._hold_alive())
 
     async def _rules(self, _params: Params) -> dict[str, Any]:
-        return status.policy_json(self._engine.policy)
+        return status.policy_json(self._engine.effective_policy())
 
     async def _why(self, params: Params) -> dict[str, Any]:
         proto, port = _whole(params, "proto", 0, 255), _whole(params, "port", 0, 65535)
@@ -104,7 +113,7 @@ class Operations:
 
         return why.View(
             engine.base.lookup(),
-            engine.policy,
+            engine.effective_policy(),
             tuple(engine.seen.onlink if engine.seen else ()),
             resolved=self._resolved,
             dynamic=self._dynamic,
@@ -178,8 +187,12 @@ class Operations:
         if not mac:
             raise UsageError(_("l'adresse MAC de l'appareil est nécessaire"))
         if params.get("remove"):
-            self._set(engine.policy.without_quarantine(mac))
-            return {"mac": mac}
+            ordered = self._lift(lambda: engine.department.lift_quarantine(mac))
+            if not ordered or any(q.mac == mac for q in engine.policy.quarantine):
+                self._set(engine.policy.without_quarantine(mac))
+            else:
+                engine.apply_policy()
+            return {"mac": mac, "ordered": ordered}
         now = engine.clock.wall_s()
         until = now + self._bounded_duration(params)
         self._set(engine.policy.with_quarantine(mac, until, now, engine.protected_macs()))
@@ -189,8 +202,19 @@ class Operations:
         engine = self._engine
         level = _whole(params, "level", 0, 3)
         until = engine.clock.wall_s() + self._bounded_duration(params) if level else 0.0
+        ordered = self._lift(engine.department.lift_isolation) if not level else False
         self._set(engine.policy.with_isolation(level, until))
-        return {"level": level, "until": until}
+        return {"level": level, "until": until, "ordered": ordered}
+
+    def _lift(self, lift: Callable[[], bool]) -> bool:
+        """Lifts what the department ordered; whether it had ordered it. The department is told."""
+        try:
+            ordered = lift()
+        except HostError as e:
+            raise DaemonError(str(e)) from e
+        if ordered:
+            self._engine.reports.local_lift()
+        return ordered
 
     def _bounded_duration(self, params: Params) -> float:
         longest = self._engine.config.isolation.hours * 3600
@@ -230,7 +254,7 @@ class Operations:
             raise UsageError("`path` must be absolute: the daemon has another working directory")
         async with self._applying:
             engine = self._engine
-            prepared = await asyncio.to_thread(base_store.prepare, path)
+            prepared = await asyncio.to_thread(base_store.prepare, path, engine.department.lists_path)
             try:
                 info = engine.install_base(prepared)
                 await asyncio.to_thread(base_store.keep_file, path, engine.config.base)
@@ -238,6 +262,20 @@ class Operations:
             finally:
                 prepared.close()
             return asdict(info)
+
+    async def _rebuild_base(self, lists: Path) -> None:
+        """Puts the base in force again, with the department's lists in its image."""
+        async with self._applying:
+            engine = self._engine
+            info = engine.base.info
+            source = Path(info.path) if info is not None and info.path else None
+            prepared = await asyncio.to_thread(base_store.prepare, source, lists)
+            try:
+                engine.install_base(prepared)
+                if source is not None:
+                    await asyncio.to_thread(prepared.image.save, engine.config.image)
+            finally:
+                prepared.close()
 
     async def _base_show(self, _params: Params) -> dict[str, Any]:
         info = self._engine.base.info
@@ -290,29 +328,3 @@ def _protected_by(name: str) -> str:
     except (OSError, ListError):
         return ""
     return next((f"{n.category}, {n.source}" for n in never.entries if n.name == name), "")
-
-
-_MISSING: Any = object()
-
-
-def _text(params: Params, key: str, default: Any = _MISSING) -> str:
-    value = params.get(key, default)
-    if not isinstance(value, str) or len(value) > 1024:
-        raise UsageError(f"`{key}` must be a text of at most 1024 characters")
-    return value
-
-
-def _whole(params: Params, key: str, low: int, high: int, default: int = 0) -> int:
-    value = params.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise UsageError(f"`{key}` must be a whole number from {low} to {high}")
-    return value
-
-
-def _number(params: Params, key: str, default: float, low: float, high: float) -> float:
-    value = params.get(key)
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise UsageError(f"`{key}` must be a number from {low:g} to {high:g}")
-    return float(value)

@@ -1,10 +1,10 @@
 """What waits for the department: rows in the journal's file, until the department says that it has them.
 
-A row is *numbered* (boot, seq) when it is first handed to the link, or when the link itself adds it; that is on the disk
-before the answer leaves. A numbered row goes only by `received`; a row without a number may be dropped when the outbox is
-full (the least severe, then the oldest first; what went is counted), or replaced by a later row of the same alert. So the
-numbers of a boot have no gaps, ever: a missing one is missing on the way, not here. `boot` is drawn at each start of the
-daemon, and again when the file had to be begun anew.
+A row is *numbered* (boot, seq) when it is first handed to the link, or when the link itself adds it; that is on the
+disk before the answer leaves. A numbered row goes only by `received`; a row without a number may be dropped when
+the outbox is full (the least severe, then the oldest first; what went is counted), or replaced by a later row of
+the same alert. So the numbers of a boot have no gaps, ever: a missing one is missing on the way, not here. `boot`
+is drawn at each start of the daemon, and again when the file had to be begun anew.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Figures. `lost`: rows dropped since the box was made; `oldest`: Unix time of the oldest row, 0 for none."""
+    """Figures. lost: rows dropped since the box was made; oldest: Unix time of the oldest row, 0 for none; last_id: of
+    the newest row."""
 
     boot: str
     rows: int
@@ -64,6 +65,7 @@ class Stats:
     numbered: int
     seq: int
     oldest: int
+    last_id: int
     lost: int
 
 
@@ -78,12 +80,13 @@ class Outbox:
         self._max_bytes = max_bytes
         self.boot = new_boot()
         self._seq = 0
-        self._rows = self._bytes = self._numbered = self._oldest = self._lost = 0
+        self._rows = self._bytes = self._numbered = self._oldest = self._last_id = self._lost = 0
 
     @property
     def stats(self) -> Stats:
         """As of the last change."""
-        return Stats(self.boot, self._rows, self._bytes, self._numbered, self._seq, self._oldest, self._lost)
+        counts = (self._rows, self._bytes, self._numbered, self._seq, self._oldest, self._last_id, self._lost)
+        return Stats(self.boot, *counts)
 
     @property
     def file_bytes(self) -> int:
@@ -118,12 +121,14 @@ class Outbox:
         _set_meta(db, BOOT_KEY, self.boot)
         return self.boot, self._seq + 1
 
-    def take(self, db: sqlite3.Connection, limit: int) -> list[dict[str, Any]]:
-        """The oldest rows, numbered if they were not. They stay until `received`."""
+    def take(self, db: sqlite3.Connection, limit: int, above: int = 0) -> list[dict[str, Any]]:
+        """The oldest rows with an id above `above`, numbered if they were not. They stay until `received`."""
         out: list[dict[str, Any]] = []
         seq, size = self._seq, 0
-        sql = "SELECT id, boot, seq, kind, ts, clock, body FROM outbox ORDER BY id LIMIT ?"
-        for row_id, boot, number, kind, ts, clock, body in db.execute(sql, (min(limit, LIMIT_MAX),)).fetchall():
+        oldest: dict[str, int] = dict(db.execute("SELECT boot, min(seq) FROM outbox WHERE seq > 0 GROUP BY boot"))
+        sql = "SELECT id, boot, seq, kind, ts, clock, body FROM outbox WHERE id > ? ORDER BY id LIMIT ?"
+        found = db.execute(sql, (above, min(limit, LIMIT_MAX))).fetchall()
+        for row_id, boot, number, kind, ts, clock, body in found:
             size += len(body)
             if out and size > ANSWER_BYTES:
                 break
@@ -132,7 +137,9 @@ class Outbox:
                 boot, number = self.boot, seq
                 db.execute("UPDATE outbox SET boot = ?, seq = ? WHERE id = ?", (boot, number, row_id))
                 self._numbered += 1
-            named = {"boot": boot, "seq": number, "prev": number - 1, "kind": kind, "ts": ts, "clock": clock}
+            # The row before it *in the outbox*: none below the oldest, for what was confirmed is gone.
+            prev = 0 if number == oldest.setdefault(boot, number) else number - 1
+            named = {"id": row_id, "boot": boot, "seq": number, "prev": prev, "kind": kind, "ts": ts, "clock": clock}
             out.append(named | {"body": json.loads(body)})
         if seq != self._seq:
             _set_meta(db, BOOT_KEY, self.boot)
@@ -148,6 +155,8 @@ class Outbox:
         self._seq = max(self._seq, int(top or 0))
         oldest = db.execute("SELECT ts FROM outbox ORDER BY id LIMIT 1").fetchone()
         self._oldest = int(oldest[0]) if oldest else 0
+        newest = db.execute("SELECT max(id) FROM outbox").fetchone()[0]
+        self._last_id = int(newest or self._last_id)
 
     def look(self, db: sqlite3.Connection) -> None:
         """Counts everything again."""

@@ -24,7 +24,7 @@ def collect(engine: Engine, hold_alive: bool) -> dict[str, Any]:
     base = engine.base.info
     return {
         "uptime_s": engine.now - engine.started,
-        "base": asdict(base) if base is not None else None,
+        "base": asdict(base) | {"version": base.serial} if base is not None else None,
         "ports": [_port(engine, port) for port in range(2)],
         "gateways": [
             {"mac": abi.mac_text(mac), "address": str(address)}
@@ -34,7 +34,11 @@ def collect(engine: Engine, hold_alive: bool) -> dict[str, Any]:
         "onlink": [str(n) for n in (engine.seen.onlink if engine.seen else [])],
         "neighbours": [_neighbour(n, engine) for n in zones.list_neighbours(engine.now)],
         "inbound": {"mode": int(control["inbound_mode"]), "learning_left_s": engine.learning_left_s()},
-        **policy_json(engine.policy),
+        **policy_json(engine.effective_policy()),
+        "department": engine.department.to_json(),
+        "boot": engine.journal.outbox.boot,
+        "outbox": asdict(engine.journal.outbox.stats),
+        "candidate": engine.reports.candidate,
         "learned": [use_json(use, learned) for use, learned in engine.learning.uses.items()],
         "counters": {
             "passed": _sum(counters, 0, 32),
@@ -67,17 +71,25 @@ def problems(engine: Engine, hold_alive: bool) -> list[str]:
         found.append(_("le lecteur de noms ne tourne pas : les noms coupés en plusieurs paquets passent"))
     if engine.guard.blocked:
         found.append(_("boucle de câblage : les deux câbles du boîtier sont sur le même équipement"))
+    if engine.department.problem:
+        found.append(_("ordres du département : {problem}").format(problem=engine.department.problem))
+    if engine.pseudonyms.problem:
+        found.append(_("pseudonymes des appareils : {problem}").format(problem=engine.pseudonyms.problem))
     if not engine.zones.known:
         found.append(_("aucune passerelle vue : les connexions entrantes ne sont pas filtrées"))
     return found
 
 
 def policy_json(policy: LocalPolicy) -> dict[str, Any]:
-    """Local decisions."""
+    """Decisions; `origin` is "" for the commune's own, else `department`."""
     return {
         "rules": [rule_json(r) for r in policy.rules],
-        "quarantine": [{"mac": q.mac, "until": q.until} for q in policy.quarantine],
-        "isolation": {"level": policy.isolation.level, "until": policy.isolation.until},
+        "quarantine": [{"mac": q.mac, "until": q.until, "origin": q.origin} for q in policy.quarantine],
+        "isolation": {
+            "level": policy.isolation.level,
+            "until": policy.isolation.until,
+            "origin": policy.isolation.origin,
+        },
     }
 
 
@@ -92,6 +104,7 @@ def rule_json(rule: Rule) -> dict[str, Any]:
         "until": rule.until,
         "created": rule.created,
         "note": rule.note,
+        "origin": rule.origin,
     }
 
 
