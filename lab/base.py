@@ -152,7 +152,7 @@ def pick(bases: Bases) -> plan.Indicators:
     Also checks that the lab's clean servers are clean: a feed may list anything one day.
     """
     lookup = Lookup(build_image(load_base(bases.plain)))
-    for site in plan.PLAIN_INDICATORS.sites[:8]:
+    for site in (*plan.PLAIN_INDICATORS.sites[:8], plan.DEPARTMENT, plan.CENTRAL, plan.RELEASED):
         for address in (site.v4, site.v6):
             if lookup.classes[lookup.address(address)].action == Action.BLOCK:
                 raise LabError(

@@ -141,6 +141,8 @@ class Namespace(Reach):
         self.name = f"{PREFIX}{world.owner}-{label}"
         self.path = RUN_NETNS / self.name
         self.resolv_conf: Path | None = None
+        self.binds: dict[str, Path] = {}
+        """files of /etc that this machine has of its own"""
         self.links: set[str] = {"lo"}
 
     def __repr__(self) -> str:
@@ -157,11 +159,15 @@ class Namespace(Reach):
             return socket.socket(family, kind, proto)
 
     def command(self, argv: Sequence[str]) -> list[str]:
-        """argv that enters this namespace, with its own /etc/resolv.conf when it has one."""
+        """argv that enters this namespace, with files of /etc of its own when it has any."""
         prefix = ["nsenter", f"--net={self.path}", "--"]
+        binds = dict(self.binds)
         if self.resolv_conf is not None:
-            script = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
-            prefix += ["unshare", "--mount", "--", "sh", "-c", script, str(self.resolv_conf)]
+            binds["/etc/resolv.conf"] = self.resolv_conf
+        if binds:
+            script = 'while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit 125; shift 2; done; shift; exec "$@"'
+            pairs = [word for target, source in binds.items() for word in (str(source), target)]
+            prefix += ["unshare", "--mount", "--", "sh", "-c", script, "sh", *pairs, "--"]
         return [*prefix, *argv]
 
     def run(self, *argv: str, timeout: float = 20.0, stdin: str = "") -> Result:

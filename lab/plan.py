@@ -9,6 +9,8 @@
          wifi .60 -- [ router: br-lan ] .1 -- NAT -- 90.63.12.2
                         |
                  [ internet: servers on addresses of lo ] 90.63.12.1
+                        |
+                 [ dept: the department's servers ] 193.51.24.40
 
 The addresses of servers are real unicast ones (a French research network's, not listed by any feed at hand):
 documentation ranges are special to the base and would not be judged like the rest. Nothing here can reach the
@@ -76,6 +78,21 @@ HIDDEN = Site("cache.example", "193.51.24.80", "2001:660:7c00:1::80")
 # The camera's vendor; its addresses enter the base while an upload is under way.
 VENDOR = Site("video.fabricant.example", "193.51.24.90", "2001:660:7c00:1::90")
 
+# The department: one address, four names, real servers behind it.
+DOMAIN = "vigie.lab"
+DEPARTMENT = Site(
+    f"mqtt.{DOMAIN}",
+    "193.51.24.40",
+    "2001:660:7c00:1::40",
+    tuple(f"{host}.{DOMAIN}" for host in ("enrol", "maj", "console")),
+)
+DEPT4, DEPT4_PEER = "10.66.0.2", "10.66.0.1"
+DEPT6, DEPT6_PEER = "fd66::2", "fd66::1"
+MQTTS = 8883
+# Released by the department during the scenario: in no feed.
+CENTRAL = Site("central.example", "193.51.24.120", "2001:660:7c00:1::120")
+RELEASED = Site("nouveau.example", "193.51.24.121", "2001:660:7c00:1::121")
+
 HTTP, HTTPS, DNS, SIP_PORT, ECHO, SINK, IPERF = 80, 443, 53, 5060, 7007, 8443, 5201
 FORWARDED = 8080
 UNUSED = 3389
@@ -94,11 +111,15 @@ class Indicators:
     def sites(self) -> tuple[Site, ...]:
         hidden = Site(HIDDEN.name, HIDDEN.v4, HIDDEN.v6, self.toxic_names)
         toxic = Site("bad-address.example", self.toxic4, self.toxic6)
-        return (RESOLVER, TOWN, TAX, CLOUD, SIP, SCANNER, hidden, VENDOR, toxic, self.abroad)
+        return (RESOLVER, TOWN, TAX, CLOUD, SIP, SCANNER, hidden, VENDOR, toxic, self.abroad, CENTRAL, RELEASED)
 
     def zone(self) -> dict[str, list[str]]:
-        """Name -> addresses, for the internet's DNS server."""
+        """Name -> addresses of the internet's own servers."""
         return {name: [site.v4, site.v6] for site in self.sites for name in site.names}
+
+    def public_names(self) -> dict[str, list[str]]:
+        """Name -> addresses, for the internet's DNS server: the department's too."""
+        return self.zone() | {name: [DEPARTMENT.v4, DEPARTMENT.v6] for name in DEPARTMENT.names}
 
 
 # For a lab without the product: nothing is listed, the names only have to exist.

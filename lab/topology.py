@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 
 from lab import plan
+from lab.hosts import department, office, router
 from lab.hosts import internet as internet_host
-from lab.hosts import office, router
 from lab.netns import Namespace, World
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,6 +28,7 @@ class Topology:
     indicators: plan.Indicators
     offload: bool = True
     services: bool = True
+    department: bool = False
     mtu: int = 1500
     ends: dict[str, tuple[str, str]] = field(default_factory=dict)  # port of the box -> where its cable ends
     world: World = field(init=False)
@@ -51,6 +52,8 @@ class Topology:
     def _build(self) -> None:
         world = self.world
         self.internet = internet_host.build_internet(world, self.indicators)
+        if self.department:
+            department.build_department(world, self.internet, self.offload)
         self.router = router.build_router(world, self.internet, self.offload)
         self.lan = office.build_switch(world)
         self.box = world.namespace("box")

@@ -35,7 +35,7 @@ def start_servers(internet: Namespace, indicators: plan.Indicators) -> Internet:
     addresses = [address for site in indicators.sites for address in (site.v4, site.v6)]
     pki = make_pki(world.temp, indicators.zone(), addresses)
     zone = world.temp / "zone.json"
-    zone.write_text(json.dumps(indicators.zone()))
+    zone.write_text(json.dumps(indicators.public_names()))
     every = [word for address in addresses for word in ("--address", address)]
     certificate = ["--chain", str(pki.chain), "--key", str(pki.key)]
     started = Internet(

@@ -65,6 +65,7 @@ edns-packet-max=1232
 dhcp-range=192.168.1.100,192.168.1.150,255.255.255.0,1h
 dhcp-authoritative
 no-ping
+dhcp-host={plan.MACS["box"]},{plan.BOX4}
 dhcp-leasefile={folder}/dnsmasq.leases
 dhcp-option=option:dns-server,{plan.GATEWAY4}
 enable-ra
