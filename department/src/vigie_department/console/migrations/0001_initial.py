@@ -351,8 +351,13 @@ class Migration(migrations.Migration):
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("created", models.DateTimeField(verbose_name="créée le")),
                 ("created_by", models.CharField(max_length=150, verbose_name="par")),
-                ("name", models.CharField(max_length=253, verbose_name="nom")),
-                ("rank", models.PositiveSmallIntegerField(default=100, verbose_name="rang")),
+                ("name", models.CharField(max_length=253, verbose_name="nom ou adresse")),
+                (
+                    "rank",
+                    models.PositiveSmallIntegerField(
+                        default=5, validators=[django.core.validators.MaxValueValidator(9)], verbose_name="rang"
+                    ),
+                ),
                 ("note", models.CharField(blank=True, max_length=200, verbose_name="pourquoi")),
                 (
                     "box",
@@ -385,7 +390,7 @@ class Migration(migrations.Migration):
             name="Isolation",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("until", models.DateTimeField(null=True, verbose_name="jusqu'au")),
+                ("until", models.DateTimeField(verbose_name="jusqu'au")),
                 ("reason", models.CharField(max_length=200, verbose_name="pourquoi")),
                 ("mass", models.CharField(blank=True, max_length=32, verbose_name="ordre groupé")),
                 ("created", models.DateTimeField(verbose_name="ordonné le")),
@@ -474,7 +479,7 @@ class Migration(migrations.Migration):
             name="Quarantine",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("until", models.DateTimeField(null=True, verbose_name="jusqu'au")),
+                ("until", models.DateTimeField(verbose_name="jusqu'au")),
                 ("reason", models.CharField(max_length=200, verbose_name="pourquoi")),
                 ("mass", models.CharField(blank=True, max_length=32, verbose_name="ordre groupé")),
                 ("created", models.DateTimeField(verbose_name="ordonné le")),
@@ -526,6 +531,7 @@ class Migration(migrations.Migration):
                 ),
                 ("online", models.BooleanField(default=False, verbose_name="en ligne")),
                 ("session", models.BigIntegerField(default=0)),
+                ("state_seq", models.BigIntegerField(default=0)),
                 ("seen", models.DateTimeField(null=True, verbose_name="vu le")),
                 ("base_version", models.BigIntegerField(null=True, verbose_name="base")),
                 ("base_entries", models.BigIntegerField(null=True, verbose_name="indicateurs")),
@@ -633,6 +639,10 @@ class Migration(migrations.Migration):
                 ("digest", models.CharField(max_length=64)),
                 ("operator", models.CharField(max_length=150, verbose_name="par")),
                 ("reason", models.CharField(blank=True, max_length=200, verbose_name="pourquoi")),
+                ("answered", models.DateTimeField(null=True, verbose_name="réponse le")),
+                ("result", models.CharField(blank=True, max_length=12, verbose_name="résultat")),
+                ("code", models.CharField(blank=True, max_length=40, verbose_name="code")),
+                ("detail", models.JSONField(default=list, verbose_name="détail")),
                 (
                     "box",
                     models.ForeignKey(
@@ -777,7 +787,7 @@ class Migration(migrations.Migration):
                 ),
                 ("port", models.PositiveIntegerField(blank=True, null=True, verbose_name="port")),
                 ("until", models.DateTimeField(verbose_name="jusqu'au")),
-                ("note", models.CharField(max_length=200, verbose_name="pourquoi")),
+                ("note", models.CharField(max_length=100, verbose_name="pourquoi")),
                 ("removed", models.DateTimeField(blank=True, null=True, verbose_name="retirée le")),
                 ("removed_by", models.CharField(blank=True, max_length=150, verbose_name="retirée par")),
                 (

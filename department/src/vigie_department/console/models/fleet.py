@@ -107,6 +107,8 @@ class BoxStatus(models.Model):
     box = models.OneToOneField(Box, on_delete=models.CASCADE, primary_key=True, related_name="status")
     online = models.BooleanField(_("en ligne"), default=False)
     session = models.BigIntegerField(default=0)
+    state_seq = models.BigIntegerField(default=0)
+    """the latest (session, state_seq) wins"""
     seen = models.DateTimeField(_("vu le"), null=True)
     base_version = models.BigIntegerField(_("base"), null=True)
     base_entries = models.BigIntegerField(_("indicateurs"), null=True)

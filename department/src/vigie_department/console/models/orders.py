@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import ClassVar
 
+from django.core.validators import MaxValueValidator
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
@@ -44,7 +45,7 @@ class PolicyException(Scoped):
     )
     port = models.PositiveIntegerField(_("port"), null=True, blank=True)
     until = models.DateTimeField(_("jusqu'au"))
-    note = models.CharField(_("pourquoi"), max_length=200)
+    note = models.CharField(_("pourquoi"), max_length=100)
     removed = models.DateTimeField(_("retirée le"), null=True, blank=True)
     removed_by = models.CharField(_("retirée par"), max_length=150, blank=True)
 
@@ -76,10 +77,10 @@ class NeverBlock(Scoped):
 
 
 class EssentialService(Scoped):
-    """A service that stays reachable at isolation level 2. Lower rank first, when the box must choose."""
+    """A service that stays reachable at isolation level 2. Rank 0 first, 9 last."""
 
-    name = models.CharField(_("nom"), max_length=253)
-    rank = models.PositiveSmallIntegerField(_("rang"), default=100)
+    name = models.CharField(_("nom ou adresse"), max_length=253)
+    rank = models.PositiveSmallIntegerField(_("rang"), default=5, validators=[MaxValueValidator(9)])
     note = models.CharField(_("pourquoi"), max_length=200, blank=True)
 
     class Meta:
@@ -95,7 +96,7 @@ class Temporary(models.Model):
     """An order on one box that ends by itself, or earlier when it is lifted."""
 
     box = models.ForeignKey(Box, on_delete=models.CASCADE, verbose_name=_("boîtier"))
-    until = models.DateTimeField(_("jusqu'au"), null=True)
+    until = models.DateTimeField(_("jusqu'au"))
     reason = models.CharField(_("pourquoi"), max_length=200)
     mass = models.CharField(_("ordre groupé"), max_length=32, blank=True)
     created = models.DateTimeField(_("ordonné le"))
@@ -108,7 +109,7 @@ class Temporary(models.Model):
 
 
 class Isolation(Temporary):
-    """Isolation level ordered for a box. From level 2 it carries `until`."""
+    """Isolation level ordered for a box. From level 2 it lasts 4 hours at most."""
 
     level = models.PositiveSmallIntegerField(
         _("niveau"), choices=[(1, _("1 : vigilance")), (2, _("2 : services essentiels")), (3, _("3 : coupé"))]
@@ -150,6 +151,10 @@ class DesiredState(models.Model):
     """SHA-256 of the content without version and dates: the same content is not signed twice"""
     operator = models.CharField(_("par"), max_length=150)
     reason = models.CharField(_("pourquoi"), max_length=200, blank=True)
+    answered = models.DateTimeField(_("réponse le"), null=True)
+    result = models.CharField(_("résultat"), max_length=12, blank=True)
+    code = models.CharField(_("code"), max_length=40, blank=True)
+    detail = models.JSONField(_("détail"), default=list)
 
     class Meta:
         verbose_name = _("document d'ordres")
