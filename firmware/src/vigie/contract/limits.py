@@ -42,6 +42,9 @@ ALLOW_PREFIX6_MIN: Final = 32
 """Allow, observe and never-block: one order must not switch the base off by allowing every address."""
 
 COMMANDS_PER_HOUR: Final = 30
+VERSION_JUMP_MAX: Final = 1_000_000
+"""Largest step of a version (desired state, base) without an offline signature: whoever holds the online key once must
+not use up all the numbers, so that no later order is ever newer."""
 
 BASE_PREFIX4_MIN: Final = 16
 BASE_PREFIX6_MIN: Final = 32
@@ -95,6 +98,8 @@ def check_desired(
         raise OrderRefused(Code.FOREIGN, f"for {desired.box}, this is {box}")
     if desired.version <= newer_than:
         raise OrderRefused(Code.OLDER, f"version {desired.version}, {newer_than} is in force")
+    if desired.version > newer_than + VERSION_JUMP_MAX and not second_signed:
+        raise OrderRefused(Code.VERSION_JUMP, f"version {desired.version}, {newer_than} is in force")
     _check_times(desired.issued, desired.expires, DESIRED_LIFE_MAX_S, now, trusted)
     if desired.mass is not None:
         if box not in desired.mass:

@@ -172,6 +172,7 @@ class Code(StrEnum):
     EXPIRED = "expired"
     LIFETIME = "lifetime"  # expires more than 400 days after it was issued
     NOT_YET = "not-yet"  # issued in the future
+    VERSION_JUMP = "version-jump"  # far above the version in force
     MASS_UNSIGNED = "mass-unsigned"  # more than 5 boxes without the offline second signature
 
     TEMPORARY_TOO_LONG = "temporary-too-long"  # isolation >= 2 or quarantine beyond 4 h

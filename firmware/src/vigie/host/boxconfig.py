@@ -58,9 +58,10 @@ class Paths:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """TCP ports of the department's servers."""
+    """TCP ports of the department's servers. http: nobody listens there; a captive portal answers on it."""
 
     https: int = 443
+    http: int = 80
     mqtt: tuple[int, ...] = (8883, 443)
 
 
@@ -83,15 +84,22 @@ class EnrolIntervals:
 @dataclass(frozen=True, slots=True)
 class LinkIntervals:
     """Seconds, and rows per second. first, most: of the reconnect back-off; spread: random delay before the outbox is
-    drained after an outage; drain: rows per second; state: between two state messages."""
+    drained after an outage; drain: rows per second; state: between two state messages; poll: between two looks into the
+    outbox; confirm: until rows that nobody confirms are sent again; reconcile: between two comparisons of what is in
+    force with what was ordered; connect: time-out of each step of a connection; renewed: at most until a session is
+    opened again with a renewed certificate."""
 
     first_s: float = 1.0
-    most_s: float = 300.0
+    most_s: float = 900.0
     spread_s: float = 30.0
     drain_per_s: float = 5.0
     keepalive_s: int = 60
     state_s: float = 900.0
-    metric_s: float = 3600.0
+    poll_s: float = 0.5
+    confirm_s: float = 30.0
+    reconcile_s: float = 10.0
+    connect_s: float = 10.0
+    renewed_s: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,16 +173,18 @@ class BoxConfig:
 
 
 _SECONDS: Final = (0.001, 30 * 86_400.0)
+_LINK_OWN: Final = ("drain_per_s", "keepalive_s", "spread_s")
 LIMITS: Mapping[str, tuple[float, float]] = types.MappingProxyType(
     {
         "ports.https": (1, 65535),
+        "ports.http": (1, 65535),
         "page.port": (1, 65535),
         "intervals.link.drain_per_s": (0.1, 100_000),
         "intervals.link.keepalive_s": (2, 3600),
         "intervals.link.spread_s": (0, 3600),
         "intervals.update.spread_s": (0, 3600),
         **{f"intervals.enrol.{name}": _SECONDS for name in EnrolIntervals.__dataclass_fields__},
-        **{f"intervals.link.{name}": _SECONDS for name in ("first_s", "most_s", "state_s", "metric_s")},
+        **{f"intervals.link.{name}": _SECONDS for name in LinkIntervals.__dataclass_fields__ if name not in _LINK_OWN},
         **{f"intervals.update.{n}": _SECONDS for n in ("poll_s", "first_s", "most_s", "connect_s", "read_s")},
     }
 )
