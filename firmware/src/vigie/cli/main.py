@@ -35,6 +35,9 @@ def commands() -> dict[str, tuple[str, str]]:
         "self-test": ("selftest", _("vérifier que le filtrage bloque vraiment")),
         "base": ("base", _("compiler, comparer, appliquer une base toxique")),
         "replay": ("replay", _("rejouer une capture à travers le filtrage")),
+        "enrol": ("enrol", _("rattacher le boîtier au département")),
+        "page": ("page", _("la page de la mairie")),
+        "address": ("page", _("l'adresse du boîtier sur le réseau")),
     }
 
 

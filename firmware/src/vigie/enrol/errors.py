@@ -15,3 +15,7 @@ class NotEnrolled(EnrolError):
 
 class IdentityError(EnrolError):
     """The identity partition is missing, unreadable, or does not hold together. Only the factory bench repairs it."""
+
+
+class ChainError(EnrolError):
+    """A certificate in a reply does not lead to the department's roots, or is not what it should be."""

@@ -94,7 +94,7 @@ class Forgotten:
 class Refused:
     """The authority answered, but not with what was asked. retry_after_s: 0 when it did not say."""
 
-    why: Literal["refused", "conflict", "clone", "wait", "busy", "malformed"]
+    why: Literal["refused", "conflict", "clone", "wait", "busy", "challenge", "malformed"]
     retry_after_s: float = 0.0
 
 

@@ -46,6 +46,8 @@ HERE: Final = frozenset({Code.NO_LINK, Code.NO_ADDRESS, Code.NO_DNS, Code.NO_INT
 PROTOCOL_TRIES: Final = 8
 """Answers that make no sense, one after the other, until what is pending is given up and made afresh."""
 TELL_TRIES: Final = 5
+CHALLENGE_TRIES: Final = 3
+UNTOLD: Final = "the authority could not be told"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Machine:
     _tries: int = 0
     _failing_since: float | None = None
     _nonsense: int = 0
+    _stale: int = 0
     _time_at: float = 0.0
     _time_tries: int = 0
     _tried_at: float = 0.0
@@ -157,7 +160,7 @@ class Machine:
             self.code = Code.DECOMMISSIONED
             return State.DECOMMISSIONED
         if memory.leaving:
-            return State.LEAVE if self._valid() else State.ERASE
+            return State.LEAVE
         if self._reply is None and self._valid():
             return State.ENROLLED
         self.code = Code.EXPIRED if self.certificate is not None else Code.STARTING
@@ -220,7 +223,7 @@ class Machine:
         return State.ENROLLED
 
     def _succeeded(self) -> None:
-        self._tries, self._failing_since, self._nonsense = 0, None, 0
+        self._tries, self._failing_since, self._nonsense, self._stale = 0, None, 0, 0
 
     def _time_answered(self) -> None:
         self._time_tries = 0
@@ -279,8 +282,11 @@ class Machine:
                 return self._retry(Code.PENDING, "the authority asks to wait", refusal.retry_after_s)
             case "busy":
                 return self._retry(Code.AUTHORITY_DOWN, "the authority is busy", refusal.retry_after_s)
+            case "challenge" if self.state is State.ENROL and self._stale < CHALLENGE_TRIES:
+                self._stale += 1  # it took us too long: another one, at once
+                return State.CHALLENGE
             case _:
-                return self.failed(Failed(Code.PROTOCOL, "the authority calls the request malformed"))
+                return self.failed(Failed(Code.PROTOCOL, f"the authority answers `{refusal.why}`"))
         if self.state is State.RENEW:
             self._void = True  # it comes with its identity next time: a person may have released it
         if self.state is State.CONFIRM:
@@ -322,15 +328,14 @@ class Machine:
         self.code = Code.EXPIRED
         return State.PROBING
 
-    def leave(self, _event: Event) -> State:
-        """To be decommissioned: the authority is told while there is a certificate to tell it with."""
-        return State.LEAVE if self._valid() else State.ERASE
-
-    def untold(self, _event: Event) -> State:
-        """The authority could not be told: a few times more, then an operator has to."""
+    def untold(self, event: Event) -> State:
+        """The authority could not be told: a few times more, then an operator has to. An authority that refuses us does
+        not need to be told."""
+        if isinstance(event, on.Refused) and event.why == "refused":
+            return State.ERASE
         self._tell_tries += 1
         if self._tell_tries >= TELL_TRIES:
-            self.detail = "the authority could not be told"
+            self.detail = UNTOLD
             return State.ERASE
         self._wait_s = backoff.after_failure(self.intervals, self.random, self._tell_tries, 0.0)
         return State.LEAVING
@@ -390,11 +395,11 @@ TABLE: Final[Mapping[tuple[State, type[Event]], Target]] = MappingProxyType(
         (_S.REFUSED, on.Due): _S.PROBING,
         (_S.CONFLICT, on.Due): _S.PROBING,
         (_S.BROKEN, on.Due): _S.LOADING,
-        (_S.ENROLLED, on.Leave): Machine.leave,
-        (_S.WAITING, on.Leave): Machine.leave,
-        (_S.REFUSED, on.Leave): Machine.leave,
-        (_S.CONFLICT, on.Leave): Machine.leave,
-        (_S.BROKEN, on.Leave): Machine.leave,
+        (_S.ENROLLED, on.Leave): _S.LEAVE,
+        (_S.WAITING, on.Leave): _S.LEAVE,
+        (_S.REFUSED, on.Leave): _S.LEAVE,
+        (_S.CONFLICT, on.Leave): _S.LEAVE,
+        (_S.BROKEN, on.Leave): _S.ERASE,
         (_S.LEAVING, on.Leave): _S.LEAVE,
         (_S.LEAVING, on.Due): _S.LEAVE,
         (_S.LEAVE, on.Told): _S.ERASE,

@@ -89,6 +89,25 @@ class Monitor:
     ) -> None:
         self.close()
 
+    def fileno(self) -> int:
+        """For select: readable when something changed."""
+        return self._socket.fileno()
+
+    def pending(self) -> list[Change]:
+        """What has changed since the last look; never waits."""
+        found: list[Change] = []
+        while True:
+            try:
+                data = self._socket.recv(65536)
+            except BlockingIOError:
+                return found
+            except OSError as e:
+                if e.errno != errno.ENOBUFS:
+                    raise LinkError(f"watching network changes: {e.strerror}", e.errno or 0) from e
+                found.append(Change(What.OVERFLOW, 0))
+                continue
+            found.extend(parse(data))
+
     def close(self) -> None:
         """Stop watching."""
         self._socket.close()
