@@ -1,0 +1,1 @@
+"""Running the department: setting it up, its processes, its health, its backups."""

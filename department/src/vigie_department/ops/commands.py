@@ -1,0 +1,165 @@
+"""`vigie-department init|serve|ingest|certificates|backup|restore|doctor|retain`."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import secrets
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from vigie_department import config as configuration
+from vigie_department.config import Config
+from vigie_department.errors import UsageError
+from vigie_department.texts import _, ngettext
+
+
+def register(subparsers: Any) -> None:
+    """Adds the commands of the server itself."""
+    one = subparsers.add_parser("init", help=_("faire un département : clés, autorité, dépôt, premier administrateur"))
+    one.add_argument("domain", metavar=_("DOMAINE"), help=_("domaine du département, par exemple vigie.departement.fr"))
+    one.add_argument("--organisation", default="", metavar=_("NOM"), help=_("nom du département"))
+    one.add_argument("--database", default="", metavar="URL", help=_("sqlite:///… (par défaut) ou postgresql://…"))
+    one.add_argument("--listen", default="", metavar=_("ADRESSE"), help=_("adresse publique ; toutes par défaut"))
+    for name in ("https", "mqtt", "web"):
+        one.add_argument(f"--{name}-port", type=int, metavar="PORT", help=argparse.SUPPRESS)
+    one.add_argument(
+        "--users",
+        action=argparse.BooleanOptionalAction,
+        help=_("un utilisateur par service (par défaut, sauf avec --root)"),
+    )
+    one.add_argument("--admin", default="admin", metavar=_("NOM"), help=_("premier administrateur"))
+    one.add_argument(
+        "--admin-password", type=Path, metavar=_("FICHIER"), help=_("fichier du mot de passe ; sinon demandé")
+    )
+    one.add_argument(
+        "--passphrases",
+        type=Path,
+        metavar=_("FICHIER"),
+        help=_("sept phrases de passe, une par ligne ; sinon demandées"),
+    )
+    one.set_defaults(run=_init, needs_config=False)
+
+    one = subparsers.add_parser("serve", help=_("servir la console (reste au premier plan)"))
+    one.add_argument("--tcp", default="", metavar=_("ADRESSE:PORT"), help=argparse.SUPPRESS)
+    one.set_defaults(run=_serve)
+
+    one = subparsers.add_parser("ingest", help=_("recevoir ce que disent les boîtiers (reste au premier plan)"))
+    one.set_defaults(run=_ingest)
+
+    one = subparsers.add_parser("migrate", help=_("mettre la base de données et les fichiers de la console à jour"))
+    one.set_defaults(run=_migrate)
+
+    one = subparsers.add_parser("certificates", help=_("certificats des serveurs : voir, renouveler"))
+    one.add_argument("action", choices=("show", "renew"))
+    one.add_argument("--all", action="store_true", help=_("renouveler aussi ceux qui ont le temps"))
+    one.set_defaults(run=_certificates)
+
+
+def _init(args: argparse.Namespace) -> int:
+    from vigie_department.ops import init, owners
+
+    path = configuration.locate(args.config, args.root)
+    root = args.root
+    users = args.users if args.users is not None else root is None
+    top = {name: value for name, value in (("database", args.database), ("listen", args.listen)) if value}
+    ports = {name: getattr(args, f"{name}_port") for name in ("https", "mqtt", "web")}
+    extra: dict[str, dict[str, Any]] = {"": top, "ports": {name: port for name, port in ports.items() if port}}
+    if users:
+        extra["users"] = {name: getattr(owners.DEBIAN, name) for name in owners.DEBIAN.__slots__}
+    if path.exists():
+        # before anything is asked
+        init.check(init.Request("", path, (), "", ""))
+    request = init.Request(
+        text=configuration.render(
+            args.domain, root=root, organisation=args.organisation, extra={k: v for k, v in extra.items() if v}
+        ),
+        path=path,
+        passphrases=_passphrases(args.passphrases, init.SECRETS),
+        administrator=args.admin,
+        password=_password(args.admin_password),
+    )
+    config = init.run(request, tell=lambda line: print(line, file=sys.stderr))
+    print(init.next_steps(config))
+    return 0
+
+
+def _passphrases(path: Path | None, names: tuple[str, ...]) -> list[str]:
+    if path is not None:
+        return _lines(path)
+    if not sys.stdin.isatty():
+        raise UsageError(_("sans terminal, donnez les phrases de passe par --passphrases FICHIER"))
+    print(_("Chaque détenteur tape sa phrase de passe, deux fois, sans que les autres la voient."))
+    return [_twice(_("phrase de passe de {name} : ").format(name=name)) for name in names]
+
+
+def _password(path: Path | None) -> str:
+    if path is not None:
+        return _lines(path)[0]
+    if sys.stdin.isatty():
+        return _twice(_("mot de passe du premier administrateur : "))
+    password = secrets.token_urlsafe(18)
+    print(_("mot de passe du premier administrateur : {password}").format(password=password))
+    return password
+
+
+def _twice(prompt: str) -> str:
+    while True:
+        first = getpass.getpass(prompt)
+        if first == getpass.getpass(_("encore une fois : ")):
+            return first
+        print(_("Ce n'est pas la même."), file=sys.stderr)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(_("{path} ne se lit pas : {error}").format(path=path, error=error.strerror)) from error
+    found = [line.strip() for line in text.splitlines() if line.strip()]
+    if not found:
+        raise UsageError(_("{path} est vide").format(path=path))
+    return found
+
+
+def _serve(args: argparse.Namespace, config: Config) -> int:
+    from vigie_department.ops import serve
+
+    return serve.run(config, args.tcp)
+
+
+def _ingest(_args: argparse.Namespace, config: Config) -> int:
+    from vigie_department.ingest import service
+
+    return service.run(config)
+
+
+def _migrate(_args: argparse.Namespace, config: Config) -> int:
+    from vigie_department.ops import init
+
+    init.database(config)
+    init.static(config)
+    return 0
+
+
+def _certificates(args: argparse.Namespace, config: Config) -> int:
+    from vigie_department.ops import certificates, owners
+
+    now = datetime.now(UTC)
+    if args.action == "renew":
+        done = certificates.renew(config, now, everything=args.all)
+        owners.give(config)
+        for path in done:
+            print(path)
+        print(
+            ngettext("{n} certificat renouvelé", "{n} certificats renouvelés", len(done)).format(n=len(done))
+            + (_(" ; redémarrez mosquitto, nginx et l'ingest") if done else "")
+        )
+        return 0
+    for one in certificates.wanted(config):
+        ends = certificates.expires(config.paths.pki / f"{one.name}.pem")
+        days = (ends - now).days
+        print(_("{name} : jusqu'au {date} ({days} jours)").format(name=one.name, date=f"{ends:%Y-%m-%d}", days=days))
+    return 0
