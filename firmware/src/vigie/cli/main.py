@@ -36,6 +36,7 @@ def commands() -> dict[str, tuple[str, str]]:
         "base": ("base", _("compiler, comparer, appliquer une base toxique")),
         "replay": ("replay", _("rejouer une capture à travers le filtrage")),
         "enrol": ("enrol", _("rattacher le boîtier au département")),
+        "link": ("link", _("la liaison avec le département")),
         "page": ("page", _("la page de la mairie")),
         "address": ("page", _("l'adresse du boîtier sur le réseau")),
     }
