@@ -135,7 +135,7 @@ class Server:
 
     async def start(self) -> None:
         """Begins to listen. ConfigError when another process answers there, or the place cannot be had."""
-        sock = _listen(self.path, self._mode, self._group)
+        sock = bind(self.path, self._mode, self._group)
         self._server = await asyncio.start_unix_server(self._accept, sock=sock, limit=self._request_max)
 
     async def wait(self) -> None:
@@ -337,8 +337,8 @@ def _in_group(peer: Peer, group: str | int) -> bool:
         return False
 
 
-def _listen(path: Path, mode: int, group: str | None) -> socket.socket:
-    """A socket at `path` with `mode`; what a dead daemon left there is replaced."""
+def bind(path: Path, mode: int, group: str | None) -> socket.socket:
+    """A socket at `path` with `mode`; what a dead daemon left there is replaced. ConfigError."""
     if answers(path):
         raise ConfigError(f"{path}: another process listens there; stop it first, or use another socket")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)

@@ -114,6 +114,7 @@ def create(
         _store(places.ca, _new(role, 1, made[0], domain, organisation, now))
     ca = load(places)
     publish(places, ca)
+    write_atomic(places.trust / "roots.pem", pem(ca.roots))
     return ca
 
 
@@ -159,8 +160,7 @@ def load(places: Places) -> Ca:
 
 
 def publish(places: Places, ca: Ca) -> None:
-    """Writes the public parts where servers and the image builder find them."""
-    write_atomic(places.trust / "roots.pem", pem(ca.roots))
+    """Writes the public parts where servers find them."""
     write_atomic(places.public / "roots.pem", pem(ca.roots))
     write_atomic(places.public / "clients.pem", pem([*ca.roots, *(i.certificate for i in ca.issuing)]))
 
