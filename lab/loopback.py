@@ -7,13 +7,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
 from lab.leftovers import TEMP_PREFIX, remove_temp
-from lab.netns import Process
+from lab.netns import Process, Result
 
 
 class Place(Protocol):
@@ -21,6 +22,9 @@ class Place(Protocol):
 
     def start(self, label: str, *argv: str) -> Process:
         """A process that lives until stopped."""
+
+    def run(self, *argv: str, timeout: float = 20.0, stdin: str = "") -> Result:
+        """A command, to its end."""
 
 
 class Loopback:
@@ -41,6 +45,18 @@ class Loopback:
         for process in reversed(self.processes):
             process.stop(5.0)
         remove_temp(self.temp, keep=False)
+
+    def run(self, *argv: str, timeout: float = 20.0, stdin: str = "") -> Result:
+        """Run to the end; never raises for an exit code."""
+        start = time.monotonic()
+        try:
+            done = subprocess.run(
+                argv, input=stdin, capture_output=True, text=True, errors="replace", timeout=timeout, check=False
+            )
+            code, out, err = done.returncode, done.stdout, done.stderr
+        except subprocess.TimeoutExpired:
+            code, out, err = 124, "", f"no end after {timeout} s"
+        return Result("loopback", argv, code, out, err, time.monotonic() - start)
 
     def start(self, label: str, *argv: str) -> Process:
         """Its output goes to a file; it dies with this process."""

@@ -1,0 +1,299 @@
+"""A simulated box: a real TLS session with its own certificate, real MQTT 5 packets, real envelopes, the product's
+rules for reconnecting and for its outbox. One asyncio protocol each, so that a thousand fit into one process.
+
+Left out, because a thousand boxes do it on a thousand machines: reading and checking what arrives beyond its frame,
+and the schema check of each row before it leaves (templates were checked once).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import ssl
+import struct
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from vigie.contract import topics
+from vigie.contract.codes import Category, DeviceClass, Direction
+from vigie.contract.envelope import Upward, new_boot
+from vigie.contract.upward import Alert, BaseInForce, DesiredInForce, Offline, State
+from vigie.contract.words import Clock, DesiredStatus, FilterHealth, Inbound, Kind, Look, Order, Rule
+from vigie.link.backoff import Backoff
+
+CONNACK, PUBLISH, PUBACK, SUBACK, PINGRESP = 0x20, 0x30, 0x40, 0x90, 0xD0
+KEEPALIVE_S = 60
+WINDOW = 200
+"""unconfirmed rows that the link lets fly when they are live (twice its window)"""
+DRAIN_PER_S = 5.0
+CONFIRM_S = 10.0
+"""until rows that nobody confirms go again (shorter than the product's 30 s, which only makes the drain longer)"""
+INDICATOR = "198.51.100.7"
+
+
+@dataclass
+class Fleet:
+    """What all simulated boxes share, and what they note."""
+
+    port: int
+    host: str
+    address: str = "127.0.0.1"
+    connected: int = 0
+    looked: Callable[[SimBox], None] = lambda box: None
+    puback: dict[tuple[str, int], float] = field(default_factory=dict)
+    """(box, alert id) -> when the broker first acknowledged it (time.time())"""
+    rows: int = 0
+    resent: int = 0
+    confirmed: int = 0
+    failures: dict[str, int] = field(default_factory=dict)
+    stopping: bool = False
+
+    def failed(self, error: BaseException | None) -> None:
+        name = type(error).__name__ if error is not None else "closed"
+        self.failures[name] = self.failures.get(name, 0) + 1
+
+
+@dataclass(slots=True)
+class Row:
+    alert: int
+    sent: bool = False
+
+
+class SimBox(asyncio.Protocol):
+    """`run` keeps it connected until the fleet stops."""
+
+    def __init__(self, fleet: Fleet, name: str, context: ssl.SSLContext, rng: random.Random) -> None:
+        self.fleet, self.name = fleet, name
+        self._context, self._rng = context, rng
+        self.boot = new_boot()
+        self.rows: OrderedDict[int, Row] = OrderedDict()
+        self._seq = self._session = self._states = self._mid = 0
+        self._flying: dict[int, int] = {}
+        self._progress = 0.0
+        self._patience = 0
+        self._due = 0.0
+        self._buffer = bytearray()
+        self._transport: asyncio.Transport | None = None
+        self._lost: asyncio.Future[None] | None = None
+        self._template = _template(self.boot)
+        self._topic = topics.up(name, Kind.ALERT).encode()
+        self._received = topics.down(name, Order.RECEIVED).encode()
+        self._base = topics.announcement(Look.BASE).encode()
+        self.online = False
+
+    # -- session ------------------------------------------------------------------------------------
+
+    async def run(self, first_delay: float = 0.0) -> None:
+        """Connect, stay, connect again: the product's back-off."""
+        backoff = Backoff(1.0, 900.0)
+        await asyncio.sleep(first_delay)
+        loop = asyncio.get_running_loop()
+        while not self.fleet.stopping:
+            began = loop.time()
+            try:
+                self._lost = loop.create_future()
+                self._buffer.clear()
+                await asyncio.wait_for(
+                    loop.create_connection(
+                        lambda: self, self.fleet.address, self.fleet.port, ssl=self._context,
+                        server_hostname=self.fleet.host, ssl_handshake_timeout=20,
+                    ), 25,
+                )  # fmt: skip
+                await self._lost
+            except (OSError, TimeoutError, ssl.SSLError) as error:
+                self.fleet.failed(error)
+            self._off()
+            backoff = backoff.failed(loop.time() - began)
+            await asyncio.sleep(backoff.wait_s(self._rng.uniform))
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what create_connection promises
+        self._transport = transport
+        self._session += 1
+        will = Upward(self.boot, self._states + 1, int(time.time()), Clock.NTP, Offline(self._session)).to_bytes()
+        flags = 0b00101110 & ~0b00000010  # will, retained, QoS 1; the session is kept
+        properties = b"\x11" + struct.pack("!I", 3600) + b"\x21" + struct.pack("!H", 20)
+        body = _text(b"MQTT") + bytes([5, flags]) + struct.pack("!H", KEEPALIVE_S) + _sized(properties)
+        body += _text(b"") + b"\0" + _text(topics.up(self.name, Kind.STATE).encode()) + _text(will)
+        transport.write(_packet(0x10, body))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.fleet.stopping:
+            self.fleet.failed(exc)
+        self._off()
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_result(None)
+
+    def _off(self) -> None:
+        if self.online:
+            self.online = False
+            self.fleet.connected -= 1
+        self._transport = None
+        self._flying.clear()
+        for row in self.rows.values():
+            row.sent = False
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while (found := _next(self._buffer)) is not None:
+            kind, body, size = found
+            del self._buffer[:size]
+            self._packet(kind, body)
+
+    def _packet(self, kind: int, body: bytes) -> None:
+        top = kind & 0xF0
+        if top == PUBLISH:
+            self._arrived(kind, body)
+        elif top == PUBACK:
+            alert = self._flying.pop(int.from_bytes(body[:2], "big"), 0)
+            if alert:
+                self.fleet.puback.setdefault((self.name, alert), time.time())
+        elif top == CONNACK:
+            if body[1] != 0:
+                self.fleet.failed(ConnectionRefusedError())
+                self.close()
+                return
+            filters = b"".join(_text(one.encode()) + b"\x01" for one in topics.box_subscriptions(self.name))
+            self._write(_packet(0x82, struct.pack("!H", self._next_mid()) + b"\0" + filters))
+        elif top == SUBACK:
+            self.online = True
+            self.fleet.connected += 1
+            self._progress, self._patience = time.monotonic(), 0
+            self._due = time.monotonic() + self._rng.uniform(0, 1)
+            self._say_state()
+
+    def _arrived(self, kind: int, body: bytes) -> None:
+        length = int.from_bytes(body[:2], "big")
+        topic, at = body[2 : 2 + length], 2 + length
+        qos = kind >> 1 & 3
+        if qos:
+            self._write(b"\x40\x02" + body[at : at + 2])
+            at += 2
+        at += 1 + body[at]  # properties: fewer than 128 bytes
+        if topic == self._received:
+            self._confirm(json.loads(body[at:]))
+        elif topic == self._base:
+            self.fleet.looked(self)
+
+    # -- outbox -------------------------------------------------------------------------------------
+
+    def alert(self, number: int) -> None:
+        """A new row, live: it goes at once when the window allows."""
+        self._seq += 1
+        self.rows[self._seq] = Row(number)
+        self.fleet.rows += 1
+        if self.online and len(self.rows) <= WINDOW:
+            self._send(self._seq)
+
+    def turn(self, now: float) -> None:
+        """Once a second: what nobody confirms goes again, paced, and what did not fit goes for the first time."""
+        if not self.online or not self.rows:
+            self._progress = now
+            return
+        if now - self._progress > CONFIRM_S * 2.0 ** min(self._patience, 5):
+            self._patience += 1
+            self._progress = now
+            for row in self.rows.values():
+                row.sent = False
+        budget = int(min(5.0, (now - self._due) * DRAIN_PER_S)) if now > self._due else 0
+        for seq, row in self.rows.items():
+            if budget <= 0:
+                break
+            if not row.sent:
+                self.fleet.resent += 1
+                self._send(seq)
+                budget -= 1
+                self._due = max(self._due, now - 1.0) + 1.0 / DRAIN_PER_S
+
+    def ping(self) -> None:
+        self._write(b"\xc0\x00")
+
+    def _send(self, seq: int) -> None:
+        row = self.rows[seq]
+        row.sent = True
+        oldest = next(iter(self.rows))
+        mid = self._next_mid()
+        self._flying[mid] = row.alert
+        payload = self._template % (seq, int(time.time()), 0 if seq == oldest else seq - 1, row.alert)
+        self._write(_packet(0x32, _text(self._topic) + struct.pack("!H", mid) + b"\0" + payload))
+
+    def _confirm(self, said: dict[str, object]) -> None:
+        upto = said.get("upto")
+        if said.get("boot") != self.boot or not isinstance(upto, int):
+            return
+        while self.rows and next(iter(self.rows)) <= upto:
+            self.rows.popitem(last=False)
+            self.fleet.confirmed += 1
+            self._progress, self._patience = time.monotonic(), 0
+
+    def _say_state(self) -> None:
+        self._states += 1
+        state = State(
+            session=self._session, version="0.1.0", base=BaseInForce(1, 1_000_000), candidate=None,
+            desired=DesiredInForce(0, DesiredStatus.NONE, None), isolation=0, quarantined=0, exceptions=0,
+            inbound=Inbound.REFUSE, filter=FilterHealth.OK, uptime_s=1000, disk_free_mb=9000, mem_free_mb=500,
+            load=0.1, roles_known=True, losses=0,
+        )  # fmt: skip
+        payload = Upward(self.boot, self._states, int(time.time()), Clock.NTP, state).to_bytes()
+        topic = topics.up(self.name, Kind.STATE).encode()
+        self._write(_packet(0x33, _text(topic) + struct.pack("!H", self._next_mid()) + b"\0" + payload))
+
+    def _next_mid(self) -> int:
+        self._mid = self._mid % 65535 + 1
+        return self._mid
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+
+def _template(boot: str) -> bytes:
+    """An alert with places for seq, ts, prev and id; checked as the product checks each row."""
+    hour = int(time.time()) // 3600 * 3600
+    alert = Alert(
+        id=999_999_999, rule=next(iter(Rule)), reason=1, severity=1, category=Category.C2, direction=Direction.OUT,
+        indicator=INDICATOR, device="d-0123456789abcdef", device_class=next(iter(DeviceClass)), count=3, first=hour,
+        last=hour, incident=False,
+    )  # fmt: skip
+    data = Upward(boot, 999_999_998, 999_999_997, Clock.NTP, alert, 999_999_996).to_bytes()
+    for number in (999_999_998, 999_999_997, 999_999_996, 999_999_999):
+        data = data.replace(str(number).encode(), b"%d")
+    places = data.count(b"%d")
+    if places != 4:
+        raise ValueError(f"{places} places in {data!r}")
+    return data
+
+
+def _text(data: bytes) -> bytes:
+    return struct.pack("!H", len(data)) + data
+
+
+def _sized(data: bytes) -> bytes:
+    return bytes([len(data)]) + data
+
+
+def _packet(kind: int, body: bytes) -> bytes:
+    size, length = bytearray(), len(body)
+    while True:
+        size.append(length & 0x7F | (0x80 if length > 0x7F else 0))
+        length >>= 7
+        if not length:
+            return bytes([kind]) + bytes(size) + body
+
+
+def _next(buffer: bytearray) -> tuple[int, bytes, int] | None:
+    """First byte, body and whole size of the first complete packet."""
+    length = 0
+    for place in range(1, min(5, len(buffer))):
+        length |= (buffer[place] & 0x7F) << 7 * (place - 1)
+        if not buffer[place] & 0x80:
+            end = place + 1 + length
+            return (buffer[0], bytes(buffer[place + 1 : end]), end) if len(buffer) >= end else None
+    return None
