@@ -1,8 +1,10 @@
 """The toxic base: compiling, loading into the data path, changing it; nftables with the same addresses beside it.
 
 1 M random addresses and 1 M random names. `load_s`: from the file on disk, verified, to the instant at which the data
-path decides by it. `delta_ms`: from a delta of 1,000 changes in memory to that instant. `rss_mb`: peak memory of a
-fresh process that loads, kernel arrays that it maps included.
+path decides by it. `delta_ms`: from a delta of 1,000 changes in memory to that instant; `delta_file_ms`: from the delta
+as a published file, read, verified and held against the limits, as the daemon does; `patch_s`: the base file on disk
+brought to the new version in the background. `rss_mb`: peak memory of a fresh process that loads, kernel arrays that it
+maps included.
 """
 
 from __future__ import annotations
@@ -23,18 +25,21 @@ from bench.common import RUNS, medians, result, spread, tell
 from vigie.contract.codes import Action, Category, Direction
 from vigie.filter import abi
 from vigie.filter.base.additions import TEST_ADDRESS4, TEST_NAME
-from vigie.filter.base.basefile import BaseFile, load_base, write_base
+from vigie.filter.base.basefile import BaseFile, load_base, open_base, write_base
 from vigie.filter.base.columns import U32, Feed
 from vigie.filter.base.compile import compile_feeds
+from vigie.filter.base.deltaformat import load_delta, pack_delta
 from vigie.filter.base.diff import Delta, make_delta, patch_image
+from vigie.filter.base.filedelta import kernel_delta, make_file_delta
 from vigie.filter.base.image import plan_image
 from vigie.filter.base.imageformat import PAGE_BYTES, SECTIONS, Header
+from vigie.filter.base.limits import delta_growth
 from vigie.filter.base.lists import built_in, never_block
 from vigie.filter.base.lookup import Lookup
 from vigie.filter.base.model import Base
 from vigie.filter.base.protect import build
 from vigie.filter.base.readers.options import Options
-from vigie.filter.base_store import box_lists
+from vigie.filter.base_store import box_lists, patch_on_disk
 from vigie.filter.datapath import DataPath
 
 ROOT = Path(__file__).parents[1]
@@ -109,6 +114,22 @@ def delta_once(datapath: DataPath, delta: Delta) -> float:
     plan = patch_image(image, delta, additions)
     planned = time.perf_counter() - start
     return 1000 * (planned + datapath.load_image(abi.KIND_BASE, plan).visible_s)
+
+
+def delta_file_once(datapath: DataPath, path: Path) -> float:
+    """A delta file to the data path deciding by it, in milliseconds: what an order to the daemon waits for."""
+    start = time.perf_counter()
+    delta = load_delta(path)
+    delta_growth(delta)
+    change = kernel_delta(delta)
+    return 1000 * (time.perf_counter() - start) + delta_once(datapath, change)
+
+
+def patch_once(old: Path, delta: Path, out: Path) -> float:
+    """The base file on disk after a delta, in a process of its own, in seconds."""
+    start = time.perf_counter()
+    patch_on_disk(old, [delta.read_bytes()], out)
+    return time.perf_counter() - start
 
 
 def check(datapath: DataPath, listed: U32, gone: U32) -> None:
@@ -226,6 +247,8 @@ def run(folder: Path, count: int, runs: int, obj: Path) -> int:
     base, _ = compile_once(sources, path, 1)
     after, _ = compile_once(write_feeds(folder / "b", hosts[~gone], texts), folder / "b.vgb", 2)
     forth, back = make_delta(base, after), make_delta(after, base)
+    with open_base(path) as old, open_base(folder / "b.vgb") as new:
+        (folder / "ab.vgd").write_bytes(pack_delta(make_file_delta(old, new)))
     header, size = plan_image(base).header(), path.stat().st_size
     listed, total = len(base.v4), len(base.names)
     # Protections took some of the random addresses out: what the bases hold counts.
@@ -245,6 +268,11 @@ def run(folder: Path, count: int, runs: int, obj: Path) -> int:
         one["delta_ms"] = delta_once(datapath, forth)
         check(datapath, in_b, hosts[gone])
         one["delta_back_ms"] = delta_once(datapath, back)
+        one["delta_file_ms"] = delta_file_once(datapath, folder / "ab.vgd")
+        check(datapath, in_b, hosts[gone])
+        one["patch_s"] = patch_once(path, folder / "ab.vgd", folder / "patched.vgb")
+        if (folder / "patched.vgb").read_bytes() != (folder / "b.vgb").read_bytes():
+            raise RuntimeError("the delta does not make the published file")
         one |= fresh(path, obj)
         figures.append(one)
         if not peer or sum(p["nft_load_s"] for p in peer) * (1 + 1 / len(peer)) < NFT_BUDGET_S:
@@ -259,6 +287,7 @@ def run(folder: Path, count: int, runs: int, obj: Path) -> int:
         "file_bytes_per_address": round(file_bytes[0], 2),
         "file_bytes_per_name": round(file_bytes[1], 2),
         "file_bytes": size,
+        "delta_file_bytes": (folder / "ab.vgd").stat().st_size,
         "load_vs_nft": round(middle_peer["nft_load_s"] / middle["load_s"], 1),
         "addresses": listed,
         "names": total,

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.unit.base_delta.bases import opened, simple, written
 from vigie.contract.codes import Action, Category, Direction
 from vigie.errors import BaseError
 from vigie.filter import base_store
-from vigie.filter.base.basefile import load_base, write_base
+from vigie.filter.base.basefile import load_base, pack_base, write_base
 from vigie.filter.base.columns import Entries, Feed
 from vigie.filter.base.compile import Input, compile_entries
+from vigie.filter.base.deltaformat import pack_delta
+from vigie.filter.base.filedelta import make_file_delta
 from vigie.filter.base.imageformat import DIGEST_OFFSET
 from vigie.filter.base.lookup import Lookup
 from vigie.filter.base_sources import main, sources
@@ -128,11 +132,47 @@ def test_sources_of_another_base_are_not_told(base_file: Path, capsys: pytest.Ca
     assert "feeds.example" in capsys.readouterr().out
 
 
-def test_keep_file(base_file: Path, tmp_path: Path) -> None:
-    target = tmp_path / "kept" / "base.vgb"
-    base_store.keep_file(base_file, target)
+def test_a_staged_file_is_a_copy_of_ours_and_takes_its_place_at_once(base_file: Path, tmp_path: Path) -> None:
+    staged, target = tmp_path / "kept" / "base.vgb.staged", tmp_path / "kept" / "base.vgb"
+    assert base_store.stage(base_file, staged) == hashlib.sha256(base_file.read_bytes()).hexdigest()
+    base_store.keep_staged(staged, target)
     assert target.read_bytes() == base_file.read_bytes()
-    base_store.keep_file(target, target)
-    with pytest.raises(BaseError):
-        base_store.keep_file(tmp_path / "absent", target)
+    with pytest.raises(BaseError, match="absent"):
+        base_store.stage(tmp_path / "absent", staged)
+    with pytest.raises(BaseError, match=r"base\.vgb"):
+        base_store.keep_staged(staged, target)
     assert [p.name for p in target.parent.iterdir()] == ["base.vgb"]
+
+
+def test_a_file_larger_than_any_base_is_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base_store, "MAX_FILE", 1000)
+    (tmp_path / "huge").write_bytes(bytes(1001))
+    with pytest.raises(BaseError, match="no base"):
+        base_store.stage(tmp_path / "huge", tmp_path / "staged")
+    assert not (tmp_path / "staged").exists()
+
+
+def test_the_image_in_force_is_saved_with_its_digest(base_file: Path, tmp_path: Path) -> None:
+    prepared = base_store.prepare(base_file)
+    memory = bytearray(prepared.image.nbytes)
+    prepared.image.write(memoryview(memory))
+    prepared.close()
+    whole = bytes(memory)
+    memory[DIGEST_OFFSET : DIGEST_OFFSET + 32] = bytes(32)  # as the kernel's own image, which nobody hashed
+    base_store.save_image(memoryview(memory), tmp_path / "new" / "base.img")
+    assert (tmp_path / "new" / "base.img").read_bytes() == whole
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(BaseError, match=r"base\.img"):
+        base_store.save_image(memoryview(memory), tmp_path / "file" / "base.img")
+
+
+def test_a_file_on_disk_follows_its_deltas(tmp_path: Path) -> None:
+    bases = [simple(n, [f"45.1.1.{i}" for i in range(0, 2 * n, 2)], [f"n{n}.example"]) for n in (1, 2, 3)]
+    path = written(tmp_path / "1.vgb", bases[0])
+    deltas = [pack_delta(make_file_delta(opened(a), opened(b))) for a, b in pairwise(bases)]
+    out = tmp_path / "out.vgb"
+    assert base_store.patch_on_disk(path, deltas, out) == opened(bases[2]).content()
+    assert out.read_bytes() == pack_base(bases[2])
+    with pytest.raises(BaseError, match="another one"):
+        base_store.patch_on_disk(path, deltas[1:], tmp_path / "not.vgb")
+    assert not (tmp_path / "not.vgb").exists()

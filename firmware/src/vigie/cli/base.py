@@ -71,6 +71,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--image", type=Path, metavar=_("FICHIER"),
         help=_("écrire l'image que charge le démarrage, sans toucher au filtrage en cours"),
     )  # fmt: skip
+    apply.add_argument(
+        "--force", action="store_true", help=_("passer outre les limites du boîtier (root seulement)")
+    )  # fmt: skip
     apply.set_defaults(run=_apply)
     base_files.add_commands(commands)
     return parser
@@ -279,7 +282,8 @@ def _apply(args: argparse.Namespace) -> int:
         return 0
     from vigie.filter import client
 
-    answer = client.call(args.socket, "base-apply", path=str(args.base.resolve()))
+    more = {"force": True} if args.force else {}
+    answer = client.call(args.socket, "base-apply", path=str(args.base.resolve()), **more)
     text = _("Base {serial} en service : {v4} plages IPv4, {v6} plages IPv6, {names} noms").format(
         serial=base.serial, v4=_number(len(base.v4)), v6=_number(len(base.v6)), names=_number(len(base.names))
     )

@@ -18,6 +18,7 @@ import pwd
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ IDLE_S = 300.0
 WRITE_S = 10.0
 QUEUE_MAX = 1000
 _UCRED = struct.Struct("3i")
+#: User behind the conversation that an operation answers in: the kernel's word, for the few that only root may ask.
+PEER: ContextVar[int] = ContextVar("peer")
 
 
 class Api:
@@ -92,6 +95,7 @@ class Api:
             return f"more than {CLIENTS_MAX} clients at once"
         sock = writer.get_extra_info("socket")
         _pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        PEER.set(uid)
         return "" if may_speak(uid, gid, self._group) else "root, or a member of the vigie group, may do this"
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -223,6 +223,10 @@ class DataPath:
         image.close()
         return None if page is None else abi.unpack(abi.IMAGE_HEADER, page)
 
+    def image_map(self, kind: int = abi.KIND_BASE) -> Map | None:
+        """The image in force as a map, one page per value; it lives on after a swap, as long as it is held."""
+        return self._image(self._slots(kind)[0])
+
     def image_bytes(self, kind: int = abi.KIND_BASE) -> memoryview | None:
         """The image in force as shared memory; it stays readable after a swap, as long as it is held."""
         image = self._image(self._slots(kind)[0])

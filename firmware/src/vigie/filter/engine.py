@@ -17,6 +17,8 @@ from vigie.contract.codes import Action, EventKind, InboundMode
 from vigie.errors import KernelError, SourceError
 from vigie.filter import abi, learning, local_policy
 from vigie.filter.base import lists
+from vigie.filter.base.diff import Delta
+from vigie.filter.base.model import FLAG_CANDIDATE
 from vigie.filter.base_builder import BaseInfo
 from vigie.filter.base_store import BaseStore, Prepared
 from vigie.filter.config import Config
@@ -148,13 +150,23 @@ class Engine:
         with self.datapath.batch():
             self.base.install(prepared)
             self.apply_policy()
-        self.reports.base_changed(self.candidate, self.now)
-        self.problems.pop("base", None)
         self.problems.pop("lists", None)
         if prepared.info.problem:
             self.problems["lists"] = prepared.info.problem
-        log.info("base %d in force (%d IPv4, %d IPv6, %d names)", *_figures(prepared.info))
+        self._in_force(prepared.info)
         return prepared.info
+
+    def patch_base(self, delta: Delta, info: BaseInfo) -> None:
+        """Puts a base into force that differs from the running one by a delta. DeltaError, ImageError or BpfError leave
+        the running one. Names keep their hashes, so local rules stay as they are."""
+        self.base.patch(delta, self.department.lists_path, info)
+        self._in_force(info)
+
+    def _in_force(self, info: BaseInfo) -> None:
+        self.candidate = info.serial if info.flags & FLAG_CANDIDATE else None
+        self.reports.base_changed(self.candidate, self.now)
+        self.problems.pop("base", None)
+        log.info("base %d in force (%d IPv4, %d IPv6, %d names)", *_figures(info))
 
     # ---- what is seen ------------------------------------------------------------------------------------------
 

@@ -8,14 +8,14 @@ import ipaddress
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from vigie.contract.codes import Action
 from vigie.errors import DaemonError, HostError, ListError, UsageError
-from vigie.filter import abi, base_store, journal_query, selftest, status, why, wording
+from vigie.filter import abi, journal_query, selftest, status, why, wording
 from vigie.filter.api import Hub, Operation, Params, Stream
 from vigie.filter.base import lists
+from vigie.filter.base_ops import BaseOps
 from vigie.filter.department_ops import DepartmentOps
 from vigie.filter.engine import Engine
 from vigie.filter.journal import Attempt
@@ -48,10 +48,10 @@ class Operations:
         self._hub = hub
         self._hold_alive = hold_alive
         self._stop = stop
-        self._applying = asyncio.Lock()
         self._testing = asyncio.Lock()
         self._outbox = OutboxOps(engine)
-        self._department = DepartmentOps(engine, self._rebuild_base)
+        self._base = BaseOps(engine)
+        self._department = DepartmentOps(engine, self._base.rebuild)
 
     def once(self) -> Mapping[str, Operation]:
         """Operations that answer once."""
@@ -68,9 +68,8 @@ class Operations:
             "learned": self._learned,
             "learned-revoke": self._learned_revoke,
             "self-test": self._self_test,
-            "base-apply": self._base_apply,
-            "base-show": self._base_show,
             "stop": self._stop_op,
+            **self._base.once(),
             **self._outbox.once(),
             **self._department.once(),
         }
@@ -247,41 +246,6 @@ class Operations:
         async with self._testing:
             with self._hub.subscribed() as queue:
                 return (await selftest.run(self._engine, queue)).to_json()
-
-    async def _base_apply(self, params: Params) -> dict[str, Any]:
-        path = Path(_text(params, "path"))
-        if not path.is_absolute():
-            raise UsageError("`path` must be absolute: the daemon has another working directory")
-        async with self._applying:
-            engine = self._engine
-            prepared = await asyncio.to_thread(base_store.prepare, path, engine.department.lists_path)
-            try:
-                info = engine.install_base(prepared)
-                await asyncio.to_thread(base_store.keep_file, path, engine.config.base)
-                await asyncio.to_thread(prepared.image.save, engine.config.image)
-            finally:
-                prepared.close()
-            return asdict(info)
-
-    async def _rebuild_base(self, lists: Path) -> None:
-        """Puts the base in force again, with the department's lists in its image."""
-        async with self._applying:
-            engine = self._engine
-            info = engine.base.info
-            source = Path(info.path) if info is not None and info.path else None
-            prepared = await asyncio.to_thread(base_store.prepare, source, lists)
-            try:
-                engine.install_base(prepared)
-                if source is not None:
-                    await asyncio.to_thread(prepared.image.save, engine.config.image)
-            finally:
-                prepared.close()
-
-    async def _base_show(self, _params: Params) -> dict[str, Any]:
-        info = self._engine.base.info
-        if info is None:
-            raise DaemonError(_("aucune base n'est en vigueur"))
-        return asdict(info)
 
     async def _stop_op(self, params: Params) -> dict[str, Any]:
         detach = bool(params.get("detach", False))

@@ -362,9 +362,14 @@ class BaseFile:
                     raise CorruptBaseFile(f"{self._label}: a source set that is not in the table")
 
 
+def in_memory(data: bytes, label: str = "base") -> BaseFile:
+    """A base file that is in memory, its head verified. Raises BaseFileError."""
+    return BaseFile(lambda at, size: data[at : at + size], len(data), label)
+
+
 def unpack_base(data: bytes, label: str = "base", *, sources: bool = True, texts: bool = True) -> Base:
     """The base of a file that is in memory. Raises BaseFileError."""
-    return BaseFile(lambda at, size: data[at : at + size], len(data), label).read(sources=sources, texts=texts)
+    return in_memory(data, label).read(sources=sources, texts=texts)
 
 
 @contextmanager
