@@ -93,7 +93,7 @@ class Transport:
         alarm.start()
         try:
             return self._exchange(connection, name, body)
-        except (HTTPError, OSError, http.client.HTTPException, ValueError) as e:
+        except (tls.CertificateDateError, HTTPError, OSError, http.client.HTTPException, ValueError) as e:
             raise failure(e) from e
         finally:
             alarm.cancel()
@@ -107,7 +107,7 @@ class Transport:
             proxy = urlsplit(config.proxy)
             where, at = proxy.hostname or "", proxy.port or 0
         connection = HTTPSConnection(
-            where, at, timeout=times.connect_s, ssl_context=context, server_hostname=host, assert_hostname=host,
+            where, at, timeout=times.connect_s, ssl_context=context, server_hostname=host,
             proxy=urllib3.util.parse_url(config.proxy) if config.proxy else None,
         )  # fmt: skip
         if config.proxy:
