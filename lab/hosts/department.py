@@ -36,12 +36,12 @@ def build_department(world: World, internet: Namespace, offload: bool) -> Namesp
 
 def _with_users(path: Path) -> str:
     """The machine's own file, and the users that the package makes (department/packaging/sysusers.d)."""
-    lines = [line for line in path.read_text().splitlines() if not line.startswith("vigie-")]
+    lines = [line for line in path.read_text().splitlines() if not line.startswith(("vigie-", "vigie:"))]
     for number, user in enumerate(USERS, FIRST_UID):
         if path.name == "passwd":
             lines.append(f"vigie-{user}:x:{number}:{number}::/nonexistent:/usr/sbin/nologin")
         else:
-            lines.append(f"vigie-{user}:x:{number}:{'vigie-ingest,vigie-publisher' if user == 'console' else ''}")
+            lines.append(f"vigie-{user}:x:{number}:")
     if path.name == "group":
-        lines.append(f"vigie-pki:x:{FIRST_UID + len(USERS)}:vigie-authority")
+        lines.append(f"vigie:x:{FIRST_UID + len(USERS)}:vigie-console,vigie-ingest,vigie-publisher")
     return "\n".join(lines) + "\n"
