@@ -147,11 +147,15 @@ class Server:
     async def stop(self) -> None:
         """Closes the socket and every conversation; a plain function that runs is waited for."""
         if self._server is not None:
+            # First nothing new, then a few turns of the loop: a conversation just accepted begins, and can then be
+            # ended in order. Closed at once, the server would leave it half made.
+            for sock in self._server.sockets:
+                asyncio.get_running_loop().remove_reader(sock.fileno())
+            for _ in range(10):
+                await asyncio.sleep(0)
             self._server.close()
             self._server = None
             self.path.unlink(missing_ok=True)
-        for _ in range(10):  # turns of the loop: conversations just accepted begin, and can then be ended in order
-            await asyncio.sleep(0)
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:

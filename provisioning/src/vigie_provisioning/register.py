@@ -141,7 +141,8 @@ def header_line(key: Ed25519PrivateKey, operator: str, register: str, department
 def entry_line(
     key: Ed25519PrivateKey,
     operator: str,
-    after: Register,
+    n: int,
+    prev: str,
     *,
     serial: str,
     claim_id: str,
@@ -151,12 +152,12 @@ def entry_line(
     model: str,
     at: int,
 ) -> bytes:
-    """The line that registers a box after those of `after`, with its end."""
+    """The line of entry number `n`, with its end. prev: hex SHA-256 of the line before (`Register.head`)."""
     return _signed(
         {
             "v": 1,
-            "n": len(after.entries) + 1,
-            "prev": after.head,
+            "n": n,
+            "prev": prev,
             "serial": serial,
             "claim_id": claim_id,
             "public": base64.b64encode(public).decode(),

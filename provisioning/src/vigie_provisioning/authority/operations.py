@@ -85,7 +85,8 @@ class Operations:
         """All boxes by serial, a page at a time: {after?: serial, limit?}."""
         after, limit = _text(params, "after", 48, ""), _number(params, "limit", 1, PAGE_MAX, PAGE_MAX)
         rows = self._reader.execute(f"{_LISTED} WHERE b.serial > ? ORDER BY b.serial LIMIT ?", (after, limit))
-        return [_listed(row) for row in rows]
+        now = self._clock()
+        return [_listed(row, now) for row in rows]
 
     async def show(self, _peer: Peer, params: Params) -> dict[str, Any]:
         """One box with its certificates and last events: {box} or {serial}."""
@@ -99,7 +100,7 @@ class Operations:
         events = self._reader.execute(
             "SELECT * FROM events WHERE serial = ? ORDER BY id DESC LIMIT 100", (box.serial,)
         ).fetchall()
-        return _listed(row) | {
+        return _listed(row, self._clock()) | {
             "public": box.public.hex(),
             "certificates": [dict(certificate) for certificate in certificates],
             "events": [_event(event) for event in events],
@@ -256,15 +257,15 @@ class Operations:
         return result
 
 
-def _listed(row: sqlite3.Row) -> dict[str, Any]:
+def _listed(row: sqlite3.Row, now: float) -> dict[str, Any]:
     """A box with one word for its state."""
     box = dict(row)
     if box["block"]:
         state = "quarantined" if box["block"] == "clone" else box["block"]
         state = "blocked" if state == "operator" else state
-    elif box["active_until"] is not None:
+    elif (box["active_until"] or 0) >= now:
         state = "active"
-    elif box["pending_until"] is not None:
+    elif (box["pending_until"] or 0) >= now:
         state = "pending"
     else:
         state = "expected" if box["seq"] == 0 else "lapsed"

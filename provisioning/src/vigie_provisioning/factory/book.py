@@ -69,7 +69,8 @@ def append(path: Path, key: Ed25519PrivateKey, operator: str, department: str, a
         line = entry_line(
             key,
             operator,
-            register,
+            len(register.entries) + 1,
+            register.head,
             serial=article.serial,
             claim_id=article.claim_id,
             public=article.public,

@@ -24,7 +24,7 @@ from vigie_provisioning.factory import book, identity
 from vigie_provisioning.files import read_bounded, write_atomic
 from vigie_provisioning.register import REGISTER_MAX, raw_public, read_operators, read_register
 
-PASSPHRASE = "VIGIE_OPERATOR_PASSPHRASE"
+FROM_ENVIRONMENT = "VIGIE_OPERATOR_PASSPHRASE"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,7 +70,7 @@ def _operator_key(args: argparse.Namespace) -> int:
     if path.exists():
         raise UsageError(f"{path}: is there already; keys are not overwritten")
     key = Ed25519PrivateKey.generate()
-    phrase = secret(PASSPHRASE, "Passphrase of the new key")
+    phrase = secret(FROM_ENVIRONMENT, "Passphrase of the new key")
     protection: serialization.KeySerializationEncryption = serialization.NoEncryption()
     if phrase:
         protection = serialization.BestAvailableEncryption(phrase.encode())
@@ -174,7 +174,7 @@ def _operator(path: Path) -> Ed25519PrivateKey:
     phrase = None
     data = read_bounded(path, 64 * 1024)
     if b"ENCRYPTED" in data:
-        phrase = secret(PASSPHRASE, f"Passphrase of {path}")
+        phrase = secret(FROM_ENVIRONMENT, f"Passphrase of {path}")
     try:
         key = serialization.load_pem_private_key(data, phrase.encode() if phrase else None)
     except (ValueError, TypeError, binascii.Error) as e:
