@@ -28,10 +28,10 @@ def new_one(prompt: str, file: Path | None) -> str:
 
 
 def of_keyholders(file: Path | None) -> AskPassphrase:
-    """Passphrases by keyholder: line N of `file`, else typed when needed."""
+    """Passphrases by keyholder: the last five lines of `file` (the first of `init` are the root CA), else typed."""
     if file is None:
         return lambda number: getpass.getpass(_("Phrase secrète du porteur {n} : ").format(n=number))
-    lines = _lines(file)
+    lines = _lines(file)[-KEYHOLDERS:]
 
     def line(number: int) -> str:
         if number > len(lines):
@@ -39,13 +39,6 @@ def of_keyholders(file: Path | None) -> AskPassphrase:
         return lines[number - 1]
 
     return line
-
-
-def new_for_keyholders(file: Path | None) -> list[str]:
-    """Five new passphrases, for `init`."""
-    if file is not None:
-        return _lines(file)[:KEYHOLDERS]
-    return [new_one(_("Phrase secrète du porteur {n} : ").format(n=n), None) for n in range(1, KEYHOLDERS + 1)]
 
 
 def _lines(file: Path) -> list[str]:

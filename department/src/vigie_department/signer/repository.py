@@ -61,8 +61,6 @@ class Repository:
         self._make(place.parent)
         if not place.exists():
             write_atomically(place, data)
-        else:
-            os.utime(place)  # what is published again starts a new life for `collect`
         return info
 
     def add_file(self, path: str, source: Path) -> TargetInfo:
@@ -108,21 +106,32 @@ class Repository:
                 gone.append(path)
         return gone
 
-    def collect(self, keep: Iterable[str], listed: Mapping[str, TargetInfo], before: float) -> list[Path]:
-        """Removes what is neither metadata named in `keep` nor a listed target, and was last written before `before`.
+    def collect(
+        self,
+        keep: Iterable[str],
+        listed: Mapping[str, TargetInfo],
+        retired: Mapping[str, float],
+        now: float,
+        age_s: float,
+    ) -> dict[str, float]:
+        """Removes what was neither metadata named in `keep` nor a listed target for `age_s`.
 
+        retired: when each file was first found without use, as the call before returned it; the new one is returned.
         Every N.root.json stays: boxes that were off for years walk from one to the next.
         """
         wanted = {self.metadata / name for name in keep}
         wanted |= {self.path_of(path, info.sha256) for path, info in listed.items()}
-        removed = []
+        found: dict[str, float] = {}
         for path in [*self.metadata.glob("*"), *self.targets.rglob("*")]:
             if path in wanted or path.name.endswith(".root.json") or not path.is_file():
                 continue
-            if path.stat().st_mtime < before:
+            name = str(path.relative_to(self.folder))
+            since = retired.get(name, now)
+            if since + age_s <= now:
                 path.unlink()
-                removed.append(path)
-        return removed
+            else:
+                found[name] = since
+        return found
 
     def _make(self, folder: Path) -> None:
         try:

@@ -1,0 +1,374 @@
+"""The way of a base from feeds to every box: builds, publishes, waits, goes on, stops, takes back.
+
+Each step writes target files, asks the signer, writes metadata, then remembers; every one of them may be repeated, so
+what a crash interrupted is done again by the next command or tick.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from vigie.contract.base import CURRENT, DESCRIPTOR_MAX, Delta, Descriptor, base_path, override_path
+from vigie_department.base import judge
+from vigie_department.base.build import Workshop
+from vigie_department.base.counts import RefusalCounts
+from vigie_department.base.judge import Observed, Verdict
+from vigie_department.base.release import (
+    ALL_SHARE,
+    WAVE_SHARE,
+    Release,
+    Stage,
+    active,
+    current,
+    describe,
+)
+from vigie_department.base.settings import PublishSettings
+from vigie_department.base.store import ReleaseStore
+from vigie_department.errors import PublishError, StateError
+from vigie_department.signer import tufstate
+from vigie_department.signer.client import Signer
+from vigie_department.signer.files import read_bounded, write_atomically
+from vigie_department.signer.metadata import TargetInfo
+from vigie_department.signer.repository import Repository
+from vigie_department.signer.rules import APPROVALS, EMERGENCY_BASE, emergency_body
+from vigie_department.signer.tufstate import TufState
+
+log = logging.getLogger("vigie.publish")
+
+_SERVED: Final = frozenset({Stage.ALL, Stage.SUPERSEDED, Stage.REVERTED})
+
+
+class Publisher:
+    """One department's publisher. announce(version): tells the boxes to look. clock: Unix seconds."""
+
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        repository: Repository,
+        signer: Signer,
+        workshop: Workshop,
+        store: ReleaseStore,
+        counts: RefusalCounts,
+        settings: PublishSettings,
+        announce: Callable[[int], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._folder = folder
+        self._repository = repository
+        self._signer = signer
+        self._work = workshop
+        self._store = store
+        self._counts = counts
+        self._settings = settings
+        self._announce = announce
+        self._clock = clock
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """One publisher at a time: a person's command and the timer's tick wait for each other."""
+        self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        descriptor = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def releases(self) -> list[Release]:
+        """Every release, oldest first."""
+        return self._store.all()
+
+    # Building
+
+    def prepare(self, feeds: Sequence[Path], operator: str, *, least: int = 0) -> Release:
+        """Compiles, compares, remembers; nothing is published. least: no version below this one (after a restore)."""
+        releases = self._store.all()
+        before = current(releases)
+        version = self._next_version(releases, least)
+        new_version = version + 1 if before is not None else version
+        base, report = self._work.compile(feeds, new_version)
+        release = Release(
+            base, Stage.PREPARED, self._clock(), self._clock(), operator,
+            previous=before.version if before is not None else None, report={"compiled": report},
+        )  # fmt: skip
+        if before is not None:
+            compared = self._work.compare(before.version, new_version)
+            candidate = self._work.candidate(before.version, new_version, version)
+            release = replace(release, candidate=candidate, report={**release.report, **compared})
+        self._store.put(release)
+        return release
+
+    def _next_version(self, releases: Sequence[Release], least: int) -> int:
+        used = [r.version for r in releases] + [r.candidate.version for r in releases if r.candidate is not None]
+        signed = [int(v) for v in self._signer.status()["releases"]]
+        return max([*used, *signed, least - 1, 0]) + 1
+
+    def check_limits(self, release: Release) -> list[str]:
+        """Why boxes would refuse it; empty when they would not, or the keyholders signed an override for it."""
+        limits = release.report.get("limits")
+        if limits is None or limits["ok"]:
+            return []
+        override = self._tuf().offline_files().get(override_path(release.version))
+        return [] if override is not None else [f"{one['code']}: {one['text']}" for one in limits["refusals"]]
+
+    # Publishing
+
+    def start(self, release: Release, *, replace_active: bool = False) -> Release:
+        """First step of a prepared release: the candidate for the volunteers, or the wave when there is nothing to
+        compare with (or `candidate_hours` is 0)."""
+        self._make_room(release, replace_active=replace_active)
+        self._refuse_limits(release)
+        if release.candidate is not None and self._settings.candidate_hours > 0:
+            return self._step(release.moved(Stage.CANDIDATE, self._clock()))
+        return self._step(release.moved(Stage.WAVE, self._clock()))
+
+    def emergency(self, release: Release, *, replace_active: bool = False) -> Release:
+        """Asks for the approval of two operators; the base goes to all when they have given it."""
+        self._make_room(release, replace_active=replace_active)
+        self._refuse_limits(release)
+        answer = self._signer.call(
+            "request", kind=EMERGENCY_BASE, body=emergency_body(release.version, release.base.sha256),
+            operator=release.operator,
+        )  # fmt: skip
+        waiting = replace(release.moved(Stage.WAITING, self._clock()), emergency=True, approval=answer["id"])
+        self._store.put(waiting)
+        return waiting
+
+    def advance(self, release: Release) -> Release:
+        """Next stage now, by an operator's word. The signer may still want two operators."""
+        stages = {Stage.CANDIDATE: Stage.WAVE, Stage.WAVE: Stage.ALL, Stage.WAITING: Stage.ALL}
+        following = stages.get(release.stage)
+        if release.stage is Stage.STOPPED:
+            following = Stage.ALL if release.share >= WAVE_SHARE else Stage.WAVE
+        if release.stage is Stage.PREPARED:
+            return self.start(release)
+        if following is None:
+            raise StateError(f"base {release.version} is {release.stage.value}: there is no next stage")
+        return self._step(release.moved(following, self._clock()))
+
+    def revert(self, operator: str) -> Release:
+        """What everybody had before the last base that went anywhere, as a new version to all boxes at once."""
+        releases = self._store.all()
+        known = {r.version: r for r in releases}
+        bad = active(releases)
+        if bad is None or bad.share < WAVE_SHARE:
+            bad = current(releases)
+        if bad is None or bad.previous is None:
+            raise StateError("there is no base to go back to")
+        good = bad.previous
+        while good in known and (inner := known[good]).stage is Stage.REVERTED and inner.previous is not None:
+            good = inner.previous
+        version = self._next_version(releases, 0)
+        base = self._work.renumber(good, version)
+        release = Release(
+            base, Stage.PREPARED, self._clock(), self._clock(), operator, previous=good, reverts=bad.version,
+            report={**self._work.compare(bad.version, version), "restores": good},
+        )  # fmt: skip
+        self._store.put(release)
+        done = self._step(release.moved(Stage.ALL, self._clock()), revert=good)
+        self._store.put(known[bad.version].moved(Stage.REVERTED, self._clock(), note=f"reverted by {operator}"))
+        return done
+
+    def cancel(self, release: Release, operator: str) -> Release:
+        """Gives up a base that no box enforces. One that some do is taken back with `revert`."""
+        if release.share >= WAVE_SHARE:
+            raise StateError(f"base {release.version} is in force on some boxes: use revert")
+        done = release.moved(Stage.SUPERSEDED, self._clock(), note=f"cancelled by {operator}")
+        before = current(self._store.all())
+        if release.stage in (Stage.CANDIDATE, Stage.STOPPED) and before is not None:
+            self._publish(before, ALL_SHARE, None, ())
+        self._store.put(done)
+        return done
+
+    def _make_room(self, release: Release, *, replace_active: bool) -> None:
+        other = active(self._store.all())
+        if other is None or other.version == release.version:
+            return
+        if not replace_active:
+            raise StateError(
+                f"base {other.version} is {other.stage.value}: wait, or say that this one replaces it (--replace)"
+            )
+        self._store.put(other.moved(Stage.SUPERSEDED, self._clock(), note=f"replaced by {release.version}"))
+
+    def _refuse_limits(self, release: Release) -> None:
+        reasons = self.check_limits(release)
+        if reasons:
+            raise PublishError(
+                f"boxes would refuse base {release.version}:\n  " + "\n  ".join(reasons) + "\nIf it is right all the "
+                "same, two keyholders lift the limit for this very file: `vigie-department keys override "
+                f"{release.version} {self._work.base(release.version)} --offline DIR`, then `base resume`"
+            )
+
+    def _step(self, release: Release, *, revert: int | None = None) -> Release:
+        """Publishes the stage that the release has reached."""
+        releases = {r.version: r for r in self._store.all()}
+        before = releases.get(release.previous) if release.previous is not None else None
+        olds = [r.version for r in sorted(releases.values(), key=lambda r: -r.version) if r.stage in _SERVED]
+        olds = [*olds[: self._settings.deltas], *([release.candidate.version] if release.candidate else [])]
+        if release.reverts is not None:
+            olds = [release.reverts, *olds]
+        if release.stage is Stage.CANDIDATE:
+            if before is None or release.candidate is None:
+                raise PublishError(f"base {release.version}: nothing is released that a candidate could be made from")
+            self._publish(before, ALL_SHARE, release, self._work.deltas([before.version], release.candidate.version))
+        else:
+            share = WAVE_SHARE if release.stage is Stage.WAVE else ALL_SHARE
+            deltas = self._work.deltas(list(dict.fromkeys(olds)), release.version)
+            approval = release.approval if share == ALL_SHARE else ""
+            self._publish(release, share, None, deltas, approval=approval, revert=revert)
+        changed = [release]
+        if release.stage is Stage.ALL:
+            changed += [
+                r.moved(Stage.SUPERSEDED, self._clock(), note=f"replaced by {release.version}")
+                for r in releases.values()
+                if r.stage is Stage.ALL and r.version not in (release.version, release.reverts)
+            ]
+        self._store.put(*changed)
+        self._announce(release.version)
+        return release
+
+    def _publish(
+        self, released: Release, share: int, trial: Release | None, deltas: Sequence[Delta], *, approval: str = "",
+        revert: int | None = None,
+    ) -> None:  # fmt: skip
+        now = self._clock()
+        tuf = self._tuf()
+        served = self._descriptor(tuf)
+        known = {(d.old, d.new): d for d in (*(served.deltas if served is not None else ()), *deltas)}
+        previous = self._previous(released, share)
+        candidate = trial.candidate if trial is not None else None
+        descriptor = describe(released, share, previous, candidate, known.values(), now)
+        data = descriptor.to_bytes()
+        listed = self._target_files(descriptor)
+        listed[CURRENT] = self._repository.add(CURRENT, data)
+        gone = [path for path in tuf.base_files() if path.startswith("base/") and path not in listed]
+        files = self._signer.tuf_publish(
+            listed, released.operator, remove=gone, descriptor=data, approval=approval, revert=revert
+        )
+        self._repository.publish(files)
+
+    def _previous(self, released: Release, share: int) -> Release | None:
+        """What boxes outside the wave keep: the last base that all had, never one that was only in a wave."""
+        known = {r.version: r for r in self._store.all()}
+        found = known.get(released.previous) if released.previous is not None else None
+        return found if found is not None and (found.share == ALL_SHARE or share < ALL_SHARE) else None
+
+    def _target_files(self, descriptor: Descriptor) -> dict[str, TargetInfo]:
+        """Every file that the descriptor names, copied into the repository where it is not yet."""
+        wanted: dict[str, tuple[Path, TargetInfo]] = {}
+        for file in (descriptor.released, descriptor.previous, descriptor.candidate):
+            if file is not None:
+                wanted[file.path] = (self._work.base(file.version), TargetInfo(file.length, file.sha256))
+        for delta in descriptor.deltas:
+            wanted[delta.path] = (self._work.delta_file(delta.old, delta.new), TargetInfo(delta.length, delta.sha256))
+        missing = set(self._repository.missing({path: info for path, (_source, info) in wanted.items()}))
+        for path in missing:
+            source, info = wanted[path]
+            if self._repository.add_file(path, source).sha256 != info.sha256:
+                raise PublishError(f"{source}: has changed since it was made; publish a new version")
+        return {path: info for path, (_source, info) in wanted.items()}
+
+    def _tuf(self) -> TufState:
+        return tufstate.from_files(self._signer.tuf_current())
+
+    def _descriptor(self, tuf: TufState) -> Descriptor | None:
+        info = tuf.base_files().get(CURRENT)
+        if info is None:
+            return None
+        return Descriptor.from_bytes(read_bounded(self._repository.path_of(CURRENT, info.sha256), DESCRIPTOR_MAX))
+
+    # Time
+
+    def tick(self) -> tuple[Release, str] | None:
+        """What the timer does: goes on, stops or waits. The release and why; None when nothing is on its way."""
+        release = active(self._store.all())
+        if release is None or release.stage is Stage.STOPPED:
+            return None
+        if release.stage is Stage.WAITING:
+            return self._tick_waiting(release)
+        verdict = self.verdict(release)
+        now = self._clock()
+        if verdict.jump:
+            stopped = release.moved(Stage.STOPPED, now, note=verdict.reason)
+            self._store.put(stopped)
+            log.error("base %s stopped: %s", release.version, verdict.reason)
+            return stopped, verdict.reason
+        left = self.hours_left(release)
+        if left > 0 or not verdict.enough:
+            return release, verdict.reason if left <= 0 else f"{left:.1f} h left; {verdict.reason}"
+        moved = self.advance(release)
+        return moved, verdict.reason
+
+    def _tick_waiting(self, release: Release) -> tuple[Release, str]:
+        rows = {row["id"]: row for row in self._signer.call("requests")["requests"]}
+        row = rows.get(release.approval)
+        names = sorted(row["approvals"]) if row is not None else []
+        if row is not None and (len(names) >= APPROVALS or row["used"] is not None):
+            return self.advance(release), f"approved by {', '.join(names)}"
+        if row is None or row["expires"] < self._clock():
+            ended = release.moved(Stage.STOPPED, self._clock(), note="nobody approved it in time")
+            self._store.put(ended)
+            return ended, ended.note
+        return release, f"request {release.approval}: approved by {', '.join(names) or 'nobody yet'}"
+
+    def verdict(self, release: Release) -> Verdict:
+        """What the figures say of the stage it is in."""
+        if release.stage is Stage.CANDIDATE and release.candidate is not None:
+            return judge.judge_trial(self._counts.trial(release.candidate.version), self._settings)
+        if release.stage is Stage.WAVE:
+            seen = self._counts.wave(release.version, WAVE_SHARE, release.stage_since, self._clock())
+            return judge.judge_wave(seen, self._settings)
+        return Verdict(False, True, release.note)
+
+    def observed(self, release: Release) -> list[Observed]:
+        """The candidate's indicators that communes met, where enough of them did for nobody to be pointed at."""
+        if release.stage is not Stage.CANDIDATE or release.candidate is None:
+            return []
+        return self._counts.trial(release.candidate.version).shown()
+
+    def hours_left(self, release: Release) -> float:
+        """Of the observation of its stage; 0.0 or less when it is over."""
+        hours = {Stage.CANDIDATE: self._settings.candidate_hours, Stage.WAVE: self._settings.wave_hours}
+        return hours.get(release.stage, 0.0) - (self._clock() - release.stage_since) / 3600
+
+    def refresh(self) -> Mapping[str, Any]:
+        """Fresh timestamp; then removes files without use for long. {"expires", "missing", "removed"}."""
+        files = self._signer.tuf_refresh()
+        self._repository.publish(files)
+        state = tufstate.from_files(files)
+        listed = {**state.base_files(), **state.offline_files()}
+        missing = self._repository.missing(listed)
+        for path in missing:
+            log.error("%s is listed but its file is not in the repository: publish again", path)
+        before = self._retired()
+        after = self._repository.collect(files, listed, before, self._clock(), self._settings.keep_days * 86400.0)
+        write_atomically(self._folder / "retired.json", json.dumps(after).encode())
+        self._tidy(listed)
+        return {"expires": state.expires(), "missing": missing, "removed": len(before.keys() - after.keys())}
+
+    def _retired(self) -> dict[str, float]:
+        path = self._folder / "retired.json"
+        try:
+            found = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            return {}  # files live longer then, which harms nobody
+        return {str(k): float(v) for k, v in found.items()} if isinstance(found, dict) else {}
+
+    def _tidy(self, listed: Mapping[str, TargetInfo]) -> None:
+        releases = sorted(self._store.all(), key=lambda r: -r.version)
+        keep = {r.version for r in releases[: self._settings.keep_versions]}
+        keep |= {r.candidate.version for r in releases[: self._settings.keep_versions] if r.candidate is not None}
+        keep |= {r.version for r in releases if base_path(r.version) in listed}
+        keep |= {r.version for r in releases if r.stage in _SERVED and r.share == ALL_SHARE}.intersection(
+            [r.previous for r in releases[: self._settings.keep_versions] if r.previous is not None]
+        )
+        self._work.tidy(keep)
