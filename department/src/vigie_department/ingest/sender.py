@@ -132,8 +132,10 @@ class Sender:
         with self._lock:
             flying = bool(self._flying)
         # an answer of the broker wakes nobody here: look again soon while one is awaited
-        for _notice in raw.notifies(timeout=self._interval if flying else 5 * self._interval, stop_after=1):
-            return
+        timeout = self._interval if flying else 5 * self._interval
+        with connection.wrap_database_errors:
+            for _notice in raw.notifies(timeout=timeout, stop_after=1):
+                return
 
 
 def _properties(row: Outgoing) -> Properties | None:

@@ -117,14 +117,18 @@ def gather(box: Box, now: datetime, mass: Iterable[str] | None = None) -> docume
     )
 
 
-def next_version(box: Box, now: datetime) -> int:
-    """Above everything sent and everything the box says it has; never below the clock.
+def next_version(box: Box) -> int:
+    """Above everything sent and everything the box says it has.
 
-    The clock makes it rise even in a database restored from a backup that is older than the last documents.
+    Not more than that: a box refuses a version far above its own, so that one stolen signature does not end its life.
     """
     sent = DesiredState.objects.filter(box=box).aggregate(top=Max("version"))["top"] or 0
-    reported = BoxStatus.objects.filter(box=box).aggregate(top=Max("desired_version"))["top"] or 0
-    return max(int(sent) + 1, int(reported) + 1, unix(now))
+    return max(int(sent), reported_version(box)) + 1
+
+
+def reported_version(box: Box) -> int:
+    """Version of the document that the box says it has; 0 when it never said."""
+    return int(BoxStatus.objects.filter(box=box).aggregate(top=Max("desired_version"))["top"] or 0)
 
 
 def compose(box: Box, now: datetime, mass: Iterable[str] | None = None) -> Any:
@@ -132,7 +136,7 @@ def compose(box: Box, now: datetime, mass: Iterable[str] | None = None) -> Any:
     days = config().documents.desired_days
     return document.state(
         gather(box, now, mass),
-        version=next_version(box, now),
+        version=next_version(box),
         issued=unix(now),
         expires=unix(now + timedelta(days=days)),
     )
@@ -213,7 +217,8 @@ def affected_by_commune(commune: Commune) -> models.QuerySet[Box]:
 def renew(actor: Actor) -> int:
     """Documents for boxes that have none, that expire soon, or that no longer say what was decided.
 
-    The last case is an edit whose documents were only partly signed (signer away): it is finished here.
+    The last case is an edit whose documents were only partly signed (signer away): it is finished here. A box that has
+    a newer document than we know of (we were restored from a backup) gets one above it.
     """
     now = timezone.now()
     edge = now + timedelta(days=config().documents.renew_before_days)
@@ -221,7 +226,7 @@ def renew(actor: Actor) -> int:
     for box in serving().select_related("commune").order_by("pk"):
         last = DesiredState.objects.filter(box=box).order_by("-version").first()
         try:
-            if last is None or last.expires <= edge:
+            if last is None or last.expires <= edge or last.version < reported_version(box):
                 sent += issue(box, actor, "", force=True)
             elif document.digest(compose(box, now)) != last.digest:
                 sent += issue(box, actor, "")
