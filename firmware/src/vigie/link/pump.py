@@ -27,7 +27,7 @@ from vigie.link.wire import Session
 log = logging.getLogger("vigie.link")
 
 LIVE_ROWS: Final = 50
-BACKLOG_ROWS: Final = 200
+ROWS_MAX: Final = 500
 REFUSED_ALERT: Final = 2**52
 """Id of the alert "rows were refused": the filter's own ids count from 1."""
 REFUSED_EVERY_S: Final = 3600.0
@@ -89,12 +89,16 @@ class Pump:
         try:
             if self._above < 0:
                 self._above = int((await self._filter.outbox_stats()).get("last_id", 0))
-            rows = await self._filter.outbox(LIVE_ROWS, self._above)
-            self._sender.offer(rows, live=True)
-            self._above = max([self._above, *(int(row.get("id", 0)) for row in rows)])
+            room = min(LIVE_ROWS, self._sender.live_wants)
+            if room:
+                rows = await self._filter.outbox(room, self._above)
+                self._sender.offer(rows, live=True)
+                self._above = max([self._above, *(int(row.get("id", 0)) for row in rows)])
             if self._sender.wants and not self._drained:
-                rows = await self._filter.outbox(BACKLOG_ROWS)
-                self._drained = self._sender.offer(rows, live=False) == 0
+                # The oldest rows include those of the window; no more are asked for than it takes, for each row that is
+                # handed over gets its number then, and is never dropped again.
+                limit = min(ROWS_MAX, self._sender.waiting + self._sender.wants)
+                self._drained = self._sender.offer(await self._filter.outbox(limit), live=False) == 0
             await self._refused()
             self._problem = ""
         except DaemonError as e:

@@ -47,7 +47,7 @@ def state(
         desired=DesiredInForce(desired_version, _status(shown, desired_version), refused),
         isolation=min(_int(_dict(s, "isolation"), "level"), 3),
         quarantined=min(len(_list(s, "quarantine")), 100_000),
-        exceptions=min(len(_list(s, "rules")) + len(_list(shown, "exceptions")), 100_000),
+        exceptions=min(len(_list(s, "rules")), 100_000),
         inbound=_inbound(_int(_dict(s, "inbound"), "mode")),
         filter=FilterHealth.DOWN if status is None else health(_list(s, "problems")),
         uptime_s=machine.uptime_s,

@@ -84,10 +84,9 @@ class Sender:
 
     def offer(self, rows: Iterable[dict[str, Any]], *, live: bool) -> int:
         """Rows as the filter gives them; those already in the window are ignored. How many were new."""
-        most = 2 * self.window if live else self.window
         before = len(self._entries)
         for row in rows:
-            if len(self._entries) >= most:
+            if not (self.live_wants if live else self.wants):
                 break
             self._add(row, live)
         return len(self._entries) - before
@@ -96,6 +95,11 @@ class Sender:
     def wants(self) -> int:
         """How many more rows the window takes."""
         return max(0, self.window - len(self._entries))
+
+    @property
+    def live_wants(self) -> int:
+        """How many more live rows it takes: an alert does not wait for the backlog to be confirmed."""
+        return max(0, 2 * self.window - len(self._entries))
 
     @property
     def waiting(self) -> int:
@@ -155,8 +159,12 @@ class Sender:
         """
         out = []
         for key, entry in sorted(self._entries.items()):
-            if entry.message is None and self._prev(key) <= self._confirmed.get(key[0], 0):
+            prev = self._prev(key)
+            if entry.message is None and prev <= self._confirmed.get(key[0], 0):
                 del self._entries[key]
+                for (boot, _seq), after in self._entries.items():
+                    if boot == key[0] and after.prev == key[1]:
+                        after.prev = prev
                 self._confirmed[key[0]] = max(self._confirmed.get(key[0], 0), key[1])
                 out.append(key)
         return out
