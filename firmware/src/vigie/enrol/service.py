@@ -58,6 +58,19 @@ class Service:
         self._step, self._due = Step(State.LOADING), None
         return Machine(self.config.intervals.enrol, self._random)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether the machine waits for something."""
+        return self._step.state in WAITING
+
+    def identity(self) -> identity.Identity:
+        """Who this box is. Raises IdentityError."""
+        return identity.load(self.config.paths.identity)
+
+    def wake(self) -> None:
+        """The wait is over now."""
+        self._due = time.monotonic()
+
     # -- the loop
 
     def run(self) -> int:
