@@ -41,7 +41,7 @@ class Room:
         spki = self.spki()
         boxes = [SimBox(f"{prefix}-{self.count + i:05d}", spki) for i in range(number)]
         if not self.register:
-            self.register = header_line(self.operator, OPERATOR, "0" * 32, DOMAIN, 1)
+            self.register = header_line(self.operator, OPERATOR, "0" * 32, self.config.domain, 1)
         parts = [self.register]
         last = hashlib.sha256(self.register.splitlines()[-1]).hexdigest()
         for box in boxes:
@@ -67,7 +67,6 @@ class Room:
 
 def make(root: Path, **changes: Any) -> Room:
     """A new authority below `root`. changes: of its configuration."""
-    operator = Ed25519PrivateKey.generate()
     config = Config(
         domain=DOMAIN,
         state=root / "state",
@@ -79,9 +78,7 @@ def make(root: Path, **changes: Any) -> Room:
         server_certificates=(root / "pki" / "web.pem",),
     )
     config = replace(config, **changes)
-    public = raw_public(operator).hex()
     root.mkdir(parents=True, exist_ok=True)
-    config.operators.write_text(json.dumps({"v": 1, "operators": [{"name": OPERATOR, "public": public}]}))
     servers = [
         setup.Server("mqtt", (f"mqtt.{DOMAIN}",)),
         setup.Server("web", (f"enrol.{DOMAIN}", f"maj.{DOMAIN}", f"console.{DOMAIN}")),
@@ -90,4 +87,12 @@ def make(root: Path, **changes: Any) -> Room:
     file = root / "authority.toml"
     setup.create(config, file, root / "offline", servers)
     assert file.read_text() == render(config)
-    return Room(config, file, root / "offline", operator)
+    return hired(config, file, root / "offline")
+
+
+def hired(config: Config, file: Path, offline: Path = Path()) -> Room:
+    """An authority that is there, with a new operator who is believed."""
+    operator = Ed25519PrivateKey.generate()
+    public = raw_public(operator).hex()
+    config.operators.write_text(json.dumps({"v": 1, "operators": [{"name": OPERATOR, "public": public}]}))
+    return Room(config, file, offline, operator)
