@@ -78,7 +78,9 @@ class Department:
         accepted = department.accept(self.orders, department.read(payload), box, now, second=second)
         accepted = department.resolved(accepted, self._resolve)
         if accepted is not self.orders:
-            self._keep(accepted)
+            # Paid for before it holds: the kernel would go on without a daemon that counts.
+            force = department.in_force(accepted, now, self._around.protected())
+            self._keep(department.charge(accepted, force, now))
             log.info("order %d of the department taken over", accepted.version)
         self._look(now)
 

@@ -147,8 +147,10 @@ def merge(
     """
     mine = local.swept(now)
     own = _Own(mine.rules)
-    # Of two with one key the first holds: exceptions before never-block.
-    theirs = {r.key: r for r in reversed(ordered) if not own.speaks_for(r)}
+    theirs: dict[tuple[str, str], Rule] = {}
+    for rule in ordered:
+        if not own.speaks_for(rule):
+            theirs.setdefault(rule.key, rule)  # of two with one key the first holds: exceptions before never-block
     # A rule of the commune for every device must hold against the department's for one of them, which the data path
     # would look at first: it is repeated for that device.
     for rule in [r for r in theirs.values() if r.device]:

@@ -146,7 +146,7 @@ class Reporter:
         self._sight = sight
         self.candidate: int | None = None
         self.skew = 0.0  # trusted time minus the clock that attempts are dated by
-        self._seen: dict[tuple[str, str, int], _Open | None] = {}
+        self._seen: dict[tuple[str, str, int, int], _Open | None] = {}
         self._named: dict[tuple[str, str], str] = {}
         self._open: dict[_Key, _Open] = {}
         self._new: Counter[str | None] = Counter()
@@ -164,7 +164,7 @@ class Reporter:
             return
         if a.reason in BY_EVENT:
             self._hour.blocked[a.reason] += a.packets
-        key = (a.device, a.destination, a.reason)
+        key = (a.device, a.destination, a.reason, a.category)
         found = self._seen.get(key)
         if found is None and key not in self._seen:
             if len(self._seen) >= SEEN_MAX:

@@ -79,7 +79,8 @@ class Reports:
 
     def base_changed(self, candidate: int | None, mono: float) -> None:
         """Another base is in force; `candidate` its version when it is one on trial."""
-        self._close_hour(mono)
+        if candidate != self._reporter.candidate:
+            self._close_hour(mono)  # what was observed belongs to the base that it was observed under
         self._reporter.forget(mono)
         self._reporter.candidate = candidate
 
