@@ -21,6 +21,7 @@ from vigie_department.base.compiler import Compiler
 from vigie_department.base.judge import Comparison, Refusals, Trial
 from vigie_department.base.publisher import Publisher
 from vigie_department.base.release import Release
+from vigie_department.base.serving import Serving
 from vigie_department.base.settings import PublishSettings
 from vigie_department.base.store import FileStore
 from vigie_department.config import Config
@@ -116,9 +117,7 @@ class Bench:
         self.settings = replace(self.settings, **settings)
         self.publisher = Publisher(
             folder=self.config.paths.base,
-            repository=self.repository,
-            signer=self.signer,
-            workshop=self.work,
+            serving=Serving(self.repository, self.signer, self.work),
             store=self.store,
             counts=self.counts,
             settings=self.settings,

@@ -13,6 +13,7 @@ from vigie.contract.base import OVERRIDE_TYPE, Descriptor, base_path, override_p
 from vigie_department.base.build import Workshop
 from vigie_department.base.judge import Comparison, Observed, Refusals, Trial
 from vigie_department.base.release import Stage
+from vigie_department.base.serving import Serving
 from vigie_department.errors import PublishError, RefusedError, StateError
 from vigie_department.signer import keys, keys_commands, offline
 
@@ -90,7 +91,7 @@ def test_a_jump_stops_the_wave_and_an_operator_decides(bench: Bench) -> None:
     bench.counts.comparison = Comparison(Refusals(5, 5, 10, 900), Refusals(5, 5, 10, 10), QUIET, QUIET)
     bench.clock.now += 3600
     done = bench.publisher.tick()
-    assert done is not None and "jump" in done[1] and "90.0 refusals" in done[1]
+    assert done is not None and "saut des refus : 90,0 refus" in done[1]
     assert bench.stages() == {1: "all", 3: "stopped"}
     bench.clock.now += 100 * 3600
     assert bench.publisher.tick() is None
@@ -104,7 +105,7 @@ def test_silence_of_the_fleet_is_not_consent(bench: Bench) -> None:
     bench.counts.seen = Trial(8, 3, ())
     bench.clock.now += 100 * 3600
     done = bench.publisher.tick()
-    assert done is not None and "3 of 8 volunteers" in done[1]
+    assert done is not None and "3 volontaires sur 8" in done[1]
     assert bench.stages()[3] == "candidate"
     bench.counts.seen = Trial(8, 4, ())
     bench.publisher.tick()
@@ -112,7 +113,7 @@ def test_silence_of_the_fleet_is_not_consent(bench: Bench) -> None:
     bench.counts.comparison = Comparison(Refusals(30, 10, 100, 0), QUIET, QUIET, QUIET)
     bench.clock.now += 100 * 3600
     done = bench.publisher.tick()
-    assert done is not None and "10 of 30 boxes" in done[1]
+    assert done is not None and "10 boîtiers sur 30" in done[1]
     assert bench.stages()[3] == "wave"
 
 
@@ -239,7 +240,7 @@ def test_what_boxes_would_refuse_waits_for_the_keyholders(bench: Bench, tmp_path
     assert bench.stages()[3] == "prepared"
     holders = offline.open_keys(bench.config.paths.offline, lambda n: PASSPHRASES[n - 1])
     content = keys.override_envelope(3, release.base.sha256, holders)
-    state = bench.publisher._tuf()
+    state = Serving(bench.repository, bench.signer, bench.work).tuf()
     proposal = keys.propose_targets(state, bench.clock(), {override_path(3): content}).signed(holders)
     for path, data in proposal.files.items():
         bench.repository.add(path, data)

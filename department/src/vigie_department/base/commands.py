@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import getpass
 import json
+import os
+import pwd
 import sys
 import time
 from pathlib import Path
@@ -17,6 +19,7 @@ from vigie_department.base.compiler import Compiler
 from vigie_department.base.counts import FleetCounts
 from vigie_department.base.publisher import Publisher
 from vigie_department.base.release import Release, Stage, active, current
+from vigie_department.base.serving import Serving
 from vigie_department.base.settings import PublishSettings
 from vigie_department.base.store import DjangoStore
 from vigie_department.config import Config
@@ -83,20 +86,36 @@ def publisher_of(config: Config) -> Publisher:
     """The department's publisher, with its database."""
     from vigie_department.console import setup
 
+    become(config.users.publisher)
     setup.start(config)
     settings = settings_of(config)
     compiler = Compiler(settings.compiler, settings.allowlists, settings.suffixes)
     return Publisher(
         folder=config.paths.base,
-        repository=Repository(config.paths.repository),
-        signer=Signer(config.paths.signer_socket),
-        workshop=Workshop(config.paths.base / "versions", compiler),
+        serving=Serving(
+            Repository(config.paths.repository),
+            Signer(config.paths.signer_socket),
+            Workshop(config.paths.base / "versions", compiler),
+        ),
         store=DjangoStore(),
         counts=FleetCounts(),
         settings=settings,
         announce=announce,
         clock=time.time,
     )
+
+
+def become(user: str) -> None:
+    """Goes on as the publisher's user when root runs a command: files made as root would lock the timer out."""
+    if not user or os.geteuid() != 0:
+        return
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError as e:
+        raise UsageError(f"users.publisher: this machine has no user {user!r}") from e
+    os.initgroups(user, entry.pw_gid)
+    os.setgid(entry.pw_gid)
+    os.setuid(entry.pw_uid)
 
 
 def settings_of(config: Config) -> PublishSettings:
@@ -212,9 +231,9 @@ def _refresh(_args: argparse.Namespace, config: Config) -> int:
     publisher = publisher_of(config)
     with publisher.locked():
         found = publisher.refresh()
-    for path in found["missing"]:
+    for path in found.missing:
         print(_("{path} : annoncé mais absent du dépôt, publiez de nouveau").format(path=path), file=sys.stderr)
-    return 1 if found["missing"] else 0
+    return 1 if found.missing else 0
 
 
 def _status(args: argparse.Namespace, config: Config) -> int:

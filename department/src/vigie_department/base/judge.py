@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vigie_department.base.settings import PublishSettings
+from vigie_department.texts import _
 
 #: Counts of a candidate's indicators are shown from that many communes up, and only then: fewer would point at one.
 LEAST_COMMUNES: Final = 3
@@ -79,14 +80,20 @@ def judge_wave(seen: Comparison, settings: PublishSettings) -> Verdict:
     wave = seen.wave
     trend = max(1.0, seen.rest.rate / seen.rest_before.rate) if seen.rest_before.rate > 0 else 1.0
     expected = max(settings.jump_floor, seen.wave_before.rate * trend)
-    reason = (
-        f"{wave.rate:.1f} refusals per box and hour in the wave ({wave.reporting} of {wave.boxes} boxes reported), "
-        f"{seen.wave_before.rate:.1f} a week before; others {seen.rest.rate:.1f}, {seen.rest_before.rate:.1f} before"
+    reason = _(
+        "{rate} refus par boîtier et par heure dans la vague ({n} boîtiers sur {all} ont rendu compte), {before} une "
+        "semaine avant ; les autres {rest}, {rest_before} avant"
+    ).format(
+        rate=_rate(wave),
+        n=wave.reporting,
+        all=wave.boxes,
+        before=_rate(seen.wave_before),
+        rest=_rate(seen.rest),
+        rest_before=_rate(seen.rest_before),
     )
     if wave.hours and wave.rate > settings.jump_factor * expected:
-        return Verdict(True, True, f"jump: {reason}")
-    enough = wave.reporting >= settings.least_reporting * wave.boxes
-    return Verdict(False, enough, reason if enough else f"too few figures: {reason}")
+        return Verdict(True, True, _("saut des refus : {reason}").format(reason=reason))
+    return _unless_silent(wave.reporting >= settings.least_reporting * wave.boxes, reason)
 
 
 def judge_trial(trial: Trial, settings: PublishSettings) -> Verdict:
@@ -95,7 +102,18 @@ def judge_trial(trial: Trial, settings: PublishSettings) -> Verdict:
     common = [one for one in trial.shown() if one.communes >= limit]
     if common:
         worst = ", ".join(f"{one.indicator} ({one.communes} communes)" for one in common[:5])
-        return Verdict(True, True, f"{len(common)} new indicators are met in many communes: {worst}")
-    reason = f"{trial.reporting} of {trial.volunteers} volunteers reported, {len(trial.shown())} indicators met widely"
-    enough = trial.reporting >= settings.least_reporting * trial.volunteers
-    return Verdict(False, enough, reason if enough else f"too few figures: {reason}")
+        text = _("{n} nouveaux indicateurs se rencontrent dans beaucoup de communes : {worst}")
+        return Verdict(True, True, text.format(n=len(common), worst=worst))
+    reason = _("{n} volontaires sur {all} ont rendu compte, {met} indicateurs rencontrés dans {least} communes ou plus")
+    return _unless_silent(
+        trial.reporting >= settings.least_reporting * trial.volunteers,
+        reason.format(n=trial.reporting, all=trial.volunteers, met=len(trial.shown()), least=LEAST_COMMUNES),
+    )
+
+
+def _unless_silent(enough: bool, reason: str) -> Verdict:
+    return Verdict(False, enough, reason if enough else _("trop peu de chiffres : {reason}").format(reason=reason))
+
+
+def _rate(seen: Refusals) -> str:
+    return f"{seen.rate:.1f}".replace(".", ",")

@@ -8,38 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from vigie.contract.base import CURRENT, DESCRIPTOR_MAX, Delta, Descriptor, base_path, override_path
+from vigie.contract.base import base_path, override_path
 from vigie_department.base import judge
-from vigie_department.base.build import Workshop
 from vigie_department.base.counts import RefusalCounts
 from vigie_department.base.judge import Observed, Verdict
-from vigie_department.base.release import (
-    ALL_SHARE,
-    WAVE_SHARE,
-    Release,
-    Stage,
-    active,
-    current,
-    describe,
-)
+from vigie_department.base.release import ALL_SHARE, WAVE_SHARE, Release, Stage, active, current
+from vigie_department.base.serving import Serving, Upkeep
 from vigie_department.base.settings import PublishSettings
 from vigie_department.base.store import ReleaseStore
 from vigie_department.errors import PublishError, StateError
-from vigie_department.signer import tufstate
-from vigie_department.signer.client import Signer
-from vigie_department.signer.files import read_bounded, write_atomically
-from vigie_department.signer.metadata import TargetInfo
-from vigie_department.signer.repository import Repository
 from vigie_department.signer.rules import APPROVALS, EMERGENCY_BASE, emergency_body
-from vigie_department.signer.tufstate import TufState
+from vigie_department.texts import _
 
 log = logging.getLogger("vigie.publish")
 
@@ -53,9 +39,7 @@ class Publisher:
         self,
         *,
         folder: Path,
-        repository: Repository,
-        signer: Signer,
-        workshop: Workshop,
+        serving: Serving,
         store: ReleaseStore,
         counts: RefusalCounts,
         settings: PublishSettings,
@@ -63,9 +47,9 @@ class Publisher:
         clock: Callable[[], float],
     ) -> None:
         self._folder = folder
-        self._repository = repository
-        self._signer = signer
-        self._work = workshop
+        self._serving = serving
+        self._signer = serving.signer
+        self._work = serving.workshop
         self._store = store
         self._counts = counts
         self._settings = settings
@@ -117,7 +101,7 @@ class Publisher:
         limits = release.report.get("limits")
         if limits is None or limits["ok"]:
             return []
-        override = self._tuf().offline_files().get(override_path(release.version))
+        override = self._serving.tuf().offline_files().get(override_path(release.version))
         return [] if override is not None else [f"{one['code']}: {one['text']}" for one in limits["refusals"]]
 
     # Publishing
@@ -175,17 +159,30 @@ class Publisher:
         )  # fmt: skip
         self._store.put(release)
         done = self._step(release.moved(Stage.ALL, self._clock()), revert=good)
-        self._store.put(known[bad.version].moved(Stage.REVERTED, self._clock(), note=f"reverted by {operator}"))
+        self._store.put(
+            known[bad.version].moved(
+                Stage.REVERTED, self._clock(), note=_("annulée par {operator}").format(operator=operator)
+            )
+        )
         return done
 
     def cancel(self, release: Release, operator: str) -> Release:
         """Gives up a base that no box enforces. One that some do is taken back with `revert`."""
         if release.share >= WAVE_SHARE:
             raise StateError(f"base {release.version} is in force on some boxes: use revert")
-        done = release.moved(Stage.SUPERSEDED, self._clock(), note=f"cancelled by {operator}")
+        done = release.moved(
+            Stage.SUPERSEDED, self._clock(), note=_("abandonnée par {operator}").format(operator=operator)
+        )
         before = current(self._store.all())
         if release.stage in (Stage.CANDIDATE, Stage.STOPPED) and before is not None:
-            self._publish(before, ALL_SHARE, None, ())
+            self._serving.publish(
+                before,
+                ALL_SHARE,
+                previous=self._previous(before, ALL_SHARE),
+                candidate=None,
+                deltas=(),
+                now=self._clock(),
+            )
         self._store.put(done)
         return done
 
@@ -197,7 +194,11 @@ class Publisher:
             raise StateError(
                 f"base {other.version} is {other.stage.value}: wait, or say that this one replaces it (--replace)"
             )
-        self._store.put(other.moved(Stage.SUPERSEDED, self._clock(), note=f"replaced by {release.version}"))
+        self._store.put(
+            other.moved(
+                Stage.SUPERSEDED, self._clock(), note=_("remplacée par {version}").format(version=release.version)
+            )
+        )
 
     def _refuse_limits(self, release: Release) -> None:
         reasons = self.check_limits(release)
@@ -219,16 +220,24 @@ class Publisher:
         if release.stage is Stage.CANDIDATE:
             if before is None or release.candidate is None:
                 raise PublishError(f"base {release.version}: nothing is released that a candidate could be made from")
-            self._publish(before, ALL_SHARE, release, self._work.deltas([before.version], release.candidate.version))
+            deltas = self._work.deltas([before.version], release.candidate.version)
+            self._serving.publish(
+                before, ALL_SHARE, previous=self._previous(before, ALL_SHARE), candidate=release.candidate,
+                deltas=deltas, now=self._clock(),
+            )  # fmt: skip
         else:
             share = WAVE_SHARE if release.stage is Stage.WAVE else ALL_SHARE
-            deltas = self._work.deltas(list(dict.fromkeys(olds)), release.version)
-            approval = release.approval if share == ALL_SHARE else ""
-            self._publish(release, share, None, deltas, approval=approval, revert=revert)
+            self._serving.publish(
+                release, share, previous=self._previous(release, share), candidate=None,
+                deltas=self._work.deltas(list(dict.fromkeys(olds)), release.version), now=self._clock(),
+                approval=release.approval if share == ALL_SHARE else "", revert=revert,
+            )  # fmt: skip
         changed = [release]
         if release.stage is Stage.ALL:
             changed += [
-                r.moved(Stage.SUPERSEDED, self._clock(), note=f"replaced by {release.version}")
+                r.moved(
+                    Stage.SUPERSEDED, self._clock(), note=_("remplacée par {version}").format(version=release.version)
+                )
                 for r in releases.values()
                 if r.stage is Stage.ALL and r.version not in (release.version, release.reverts)
             ]
@@ -236,55 +245,11 @@ class Publisher:
         self._announce(release.version)
         return release
 
-    def _publish(
-        self, released: Release, share: int, trial: Release | None, deltas: Sequence[Delta], *, approval: str = "",
-        revert: int | None = None,
-    ) -> None:  # fmt: skip
-        now = self._clock()
-        tuf = self._tuf()
-        served = self._descriptor(tuf)
-        known = {(d.old, d.new): d for d in (*(served.deltas if served is not None else ()), *deltas)}
-        previous = self._previous(released, share)
-        candidate = trial.candidate if trial is not None else None
-        descriptor = describe(released, share, previous, candidate, known.values(), now)
-        data = descriptor.to_bytes()
-        listed = self._target_files(descriptor)
-        listed[CURRENT] = self._repository.add(CURRENT, data)
-        gone = [path for path in tuf.base_files() if path.startswith("base/") and path not in listed]
-        files = self._signer.tuf_publish(
-            listed, released.operator, remove=gone, descriptor=data, approval=approval, revert=revert
-        )
-        self._repository.publish(files)
-
     def _previous(self, released: Release, share: int) -> Release | None:
         """What boxes outside the wave keep: the last base that all had, never one that was only in a wave."""
         known = {r.version: r for r in self._store.all()}
         found = known.get(released.previous) if released.previous is not None else None
         return found if found is not None and (found.share == ALL_SHARE or share < ALL_SHARE) else None
-
-    def _target_files(self, descriptor: Descriptor) -> dict[str, TargetInfo]:
-        """Every file that the descriptor names, copied into the repository where it is not yet."""
-        wanted: dict[str, tuple[Path, TargetInfo]] = {}
-        for file in (descriptor.released, descriptor.previous, descriptor.candidate):
-            if file is not None:
-                wanted[file.path] = (self._work.base(file.version), TargetInfo(file.length, file.sha256))
-        for delta in descriptor.deltas:
-            wanted[delta.path] = (self._work.delta_file(delta.old, delta.new), TargetInfo(delta.length, delta.sha256))
-        missing = set(self._repository.missing({path: info for path, (_source, info) in wanted.items()}))
-        for path in missing:
-            source, info = wanted[path]
-            if self._repository.add_file(path, source).sha256 != info.sha256:
-                raise PublishError(f"{source}: has changed since it was made; publish a new version")
-        return {path: info for path, (_source, info) in wanted.items()}
-
-    def _tuf(self) -> TufState:
-        return tufstate.from_files(self._signer.tuf_current())
-
-    def _descriptor(self, tuf: TufState) -> Descriptor | None:
-        info = tuf.base_files().get(CURRENT)
-        if info is None:
-            return None
-        return Descriptor.from_bytes(read_bounded(self._repository.path_of(CURRENT, info.sha256), DESCRIPTOR_MAX))
 
     # Time
 
@@ -304,7 +269,7 @@ class Publisher:
             return stopped, verdict.reason
         left = self.hours_left(release)
         if left > 0 or not verdict.enough:
-            return release, verdict.reason if left <= 0 else f"{left:.1f} h left; {verdict.reason}"
+            return release, verdict.reason
         moved = self.advance(release)
         return moved, verdict.reason
 
@@ -313,12 +278,14 @@ class Publisher:
         row = rows.get(release.approval)
         names = sorted(row["approvals"]) if row is not None else []
         if row is not None and (len(names) >= APPROVALS or row["used"] is not None):
-            return self.advance(release), f"approved by {', '.join(names)}"
+            return self.advance(release), _("approuvée par {names}").format(names=", ".join(names))
         if row is None or row["expires"] < self._clock():
-            ended = release.moved(Stage.STOPPED, self._clock(), note="nobody approved it in time")
+            ended = release.moved(Stage.STOPPED, self._clock(), note=_("personne ne l'a approuvée à temps"))
             self._store.put(ended)
             return ended, ended.note
-        return release, f"request {release.approval}: approved by {', '.join(names) or 'nobody yet'}"
+        return release, _("demande {id} : approuvée par {names}").format(
+            id=release.approval, names=", ".join(names) or _("personne encore")
+        )
 
     def verdict(self, release: Release) -> Verdict:
         """What the figures say of the stage it is in."""
@@ -340,35 +307,18 @@ class Publisher:
         hours = {Stage.CANDIDATE: self._settings.candidate_hours, Stage.WAVE: self._settings.wave_hours}
         return hours.get(release.stage, 0.0) - (self._clock() - release.stage_since) / 3600
 
-    def refresh(self) -> Mapping[str, Any]:
-        """Fresh timestamp; then removes files without use for long. {"expires", "missing", "removed"}."""
-        files = self._signer.tuf_refresh()
-        self._repository.publish(files)
-        state = tufstate.from_files(files)
-        listed = {**state.base_files(), **state.offline_files()}
-        missing = self._repository.missing(listed)
-        for path in missing:
-            log.error("%s is listed but its file is not in the repository: publish again", path)
-        before = self._retired()
-        after = self._repository.collect(files, listed, before, self._clock(), self._settings.keep_days * 86400.0)
-        write_atomically(self._folder / "retired.json", json.dumps(after).encode())
-        self._tidy(listed)
-        return {"expires": state.expires(), "missing": missing, "removed": len(before.keys() - after.keys())}
-
-    def _retired(self) -> dict[str, float]:
-        path = self._folder / "retired.json"
-        try:
-            found = json.loads(path.read_bytes())
-        except (OSError, ValueError):
-            return {}  # files live longer then, which harms nobody
-        return {str(k): float(v) for k, v in found.items()} if isinstance(found, dict) else {}
-
-    def _tidy(self, listed: Mapping[str, TargetInfo]) -> None:
+    def refresh(self) -> Upkeep:
+        """Keeps the repository fresh and small, and the working folder too."""
+        age = self._settings.keep_days * 86400.0
+        found = self._serving.refresh(self._folder / "retired.json", self._clock(), age)
         releases = sorted(self._store.all(), key=lambda r: -r.version)
-        keep = {r.version for r in releases[: self._settings.keep_versions]}
-        keep |= {r.candidate.version for r in releases[: self._settings.keep_versions] if r.candidate is not None}
-        keep |= {r.version for r in releases if base_path(r.version) in listed}
-        keep |= {r.version for r in releases if r.stage in _SERVED and r.share == ALL_SHARE}.intersection(
-            [r.previous for r in releases[: self._settings.keep_versions] if r.previous is not None]
-        )
+        recent = releases[: self._settings.keep_versions]
+        keep = {r.version for r in recent} | {r.candidate.version for r in recent if r.candidate is not None}
+        keep |= {r.previous for r in recent if r.previous is not None}
+        keep |= {r.version for r in releases if base_path(r.version) in found.listed}
         self._work.tidy(keep)
+        return found
+
+
+def _replaced_by(release: Release) -> str:
+    return _("remplacée par {version}").format(version=release.version)

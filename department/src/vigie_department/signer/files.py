@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from vigie_department.errors import DepartmentError
@@ -54,6 +55,7 @@ def make_folder(path: Path, mode: int) -> None:
     """A folder with exactly this mode; its parents are made as usual."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        path.chmod(mode)
+        if stat.S_IMODE(path.stat().st_mode) != mode:
+            path.chmod(mode)
     except OSError as e:
         raise FileError(f"{path}: cannot be made ({e.strerror or e})") from e

@@ -95,8 +95,7 @@ def export_trust(store: Store, state: TufState, folder: Path) -> TrustFiles:
 
 def settings_of(config: Config) -> SignerSettings:
     """`[signer]` of the configuration."""
-    found = getattr(config, "signer", None)
-    return found if isinstance(found, SignerSettings) else SignerSettings()
+    return config.signer
 
 
 @dataclass(frozen=True, slots=True)

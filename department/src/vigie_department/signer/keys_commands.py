@@ -211,6 +211,7 @@ def install(config: Config, proposal: Proposal) -> None:
         repository.add(path, data)
     files = files_of(Signer(config.paths.signer_socket).call("install", proposal=proposal.to_bytes().decode()))
     repository.publish(files)
+    repository.give_back()
     state = tufstate.from_files(files)
     write_atomically(config.paths.trust / "tuf-root.json", state.roots[max(state.roots)])
     write_atomically(config.paths.trust / "steering.json", _steering(config, state).to_bytes())

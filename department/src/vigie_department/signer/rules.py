@@ -116,6 +116,9 @@ def check_descriptor(
     highest = max(state.releases, default=0)
     if released.version < highest:
         raise RuleError(f"base {released.version}: {highest} was released already, and boxes refuse an older one")
+    for file in (f for f in (released, descriptor.candidate) if f is not None):
+        if highest and file.version > highest + limits.VERSION_JUMP_MAX:
+            raise RuleError(f"base {file.version}: too far above {highest}; boxes refuse such a jump")
     before = state.releases.get(released.version)
     if before is None:
         restrained = descriptor.share < ALL
