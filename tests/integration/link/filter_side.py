@@ -89,8 +89,8 @@ class FilterSide:
         """Writes a name that is not allowed into the oldest row, as a bug of the filter would."""
 
         def work(_outbox: Any, db: Any) -> None:
-            sql = "UPDATE outbox SET body = json_set(body, '$.host', 'pc-accueil') WHERE id = (SELECT min(id) FROM outbox)"
-            db.execute(sql)
+            oldest = "id = (SELECT min(id) FROM outbox)"
+            db.execute(f"UPDATE outbox SET body = json_set(body, '$.host', 'pc-accueil') WHERE {oldest}")  # noqa: S608
 
         self.journal.with_outbox(work)
 

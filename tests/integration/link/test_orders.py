@@ -1,4 +1,4 @@
-"""Desired states against a real broker: in force, kept, repaired; what is old, foreign, expired or forged is refused."""
+"""Desired states against a real broker: in force, kept, repaired; what is old, foreign or forged is refused."""
 
 from __future__ import annotations
 
