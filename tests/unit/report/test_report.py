@@ -335,7 +335,7 @@ hosts = st.one_of(
 unlisted4 = st.integers(1, 250).map(lambda n: f"81.2.69.{n}")
 unlisted6 = st.integers(1, 2**60).map(lambda n: str(ipaddress.ip_address((0x2A01CB00 << 96) + n)))
 listed_addresses = st.sampled_from(["198.51.100.7", "203.0.113.1", "203.0.113.77", "2a02::77"])
-mac_texts = st.binary(min_size=6, max_size=6).map(lambda raw: raw.hex(":"))
+mac_texts = st.binary(min_size=6, max_size=6).filter(any).map(lambda raw: raw.hex(":"))
 attempts = st.builds(
     lambda device, name, address, by_name, reason, verdict, category, direction, packets: Attempt(
         T0, device, name if by_name else address, reason, verdict, category, direction, address, 17, 53, packets
@@ -379,11 +379,11 @@ def test_no_row_holds_what_must_not_leave_the_commune(
     world.pass_time(3700, 600)
     world.reports.close(world.mono)
     rows = world.rows()
-    said = json.dumps(rows)
+    said = json.dumps([r["body"] | {"id": 0, "kind": r["kind"], "ts": r["ts"]} for r in rows])
     assert "secret" not in said and "honest" not in said
     for a in seen:
         if a.device:
-            assert a.device not in said and a.device.replace(":", "") not in said.replace(rows[0]["boot"], "")
+            assert a.device not in said and a.device.replace(":", "") not in said
     for text in ("81.2.69.", "2a01:cb00", "192.168."):
         assert text not in said
     for row in rows:
@@ -399,7 +399,7 @@ def test_no_row_holds_what_must_not_leave_the_commune(
         if row["kind"] == "alert" and not row["body"]["incident"]:
             assert row["ts"] % HOUR_S == row["body"]["first"] % HOUR_S == row["body"]["last"] % HOUR_S == 0
     sensitive = [a for a in seen if a.category in SENSITIVE and a.device]
-    told = {row["body"].get("device") for row in rows}
+    told = {row["body"].get("device") for row in rows} - {None}
     others = {a.device for a in seen if a.category not in SENSITIVE} | {mac for _k, mac, _a in faults}
     for a in sensitive:
         if a.device not in others:

@@ -122,12 +122,16 @@ class Outbox:
         return self.boot, self._seq + 1
 
     def take(self, db: sqlite3.Connection, limit: int, above: int = 0) -> list[dict[str, Any]]:
-        """The oldest rows with an id above `above`, numbered if they were not. They stay until `received`."""
+        """Rows to send, numbered if they were not; they stay until `received`.
+
+        Those with an id above `above` when it is given, the oldest first. Else everything in the order in which the
+        department can confirm it: what has been handed out before, by number, then the rest by age.
+        """
         out: list[dict[str, Any]] = []
         seq, size = self._seq, 0
         oldest: dict[str, int] = dict(db.execute("SELECT boot, min(seq) FROM outbox WHERE seq > 0 GROUP BY boot"))
-        sql = "SELECT id, boot, seq, kind, ts, clock, body FROM outbox WHERE id > ? ORDER BY id LIMIT ?"
-        found = db.execute(sql, (above, min(limit, LIMIT_MAX))).fetchall()
+        limit = min(limit, LIMIT_MAX)
+        found = _above(db, above, limit) if above else _in_order(db, limit)
         for row_id, boot, number, kind, ts, clock, body in found:
             size += len(body)
             if out and size > ANSWER_BYTES:
@@ -199,6 +203,26 @@ class Outbox:
             self._lost += dropped
             _set_meta(db, LOST_KEY, str(self._lost))
         return dropped
+
+
+_COLUMNS: Final = "SELECT id, boot, seq, kind, ts, clock, body FROM outbox "
+
+
+def _above(db: sqlite3.Connection, above: int, limit: int) -> list[Any]:
+    return db.execute(_COLUMNS + "WHERE id > ? ORDER BY id LIMIT ?", (above, limit)).fetchall()
+
+
+def _in_order(db: sqlite3.Connection, limit: int) -> list[Any]:
+    """Numbered rows, boot by boot, then the others: a row sent out of turn is confirmed only after those below it."""
+    found: list[Any] = []
+    for boot, _first in db.execute(
+        "SELECT boot, min(id) FROM outbox WHERE seq > 0 GROUP BY boot ORDER BY 2"
+    ).fetchall():
+        sql = _COLUMNS + "WHERE boot = ? AND seq > 0 ORDER BY seq LIMIT ?"
+        found += db.execute(sql, (boot, limit - len(found))).fetchall()
+        if len(found) >= limit:
+            return found
+    return found + db.execute(_COLUMNS + "WHERE seq = 0 ORDER BY id LIMIT ?", (limit - len(found),)).fetchall()
 
 
 def _meta(db: sqlite3.Connection, key: str) -> str:
