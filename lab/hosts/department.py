@@ -41,7 +41,8 @@ def _with_users(path: Path) -> str:
         if path.name == "passwd":
             lines.append(f"vigie-{user}:x:{number}:{number}::/nonexistent:/usr/sbin/nologin")
         else:
-            lines.append(f"vigie-{user}:x:{number}:")
+            # nginx may connect to the authority's socket, whose group only a member can set
+            lines.append(f"vigie-{user}:x:{number}:{'vigie-authority' if user == 'web' else ''}")
     if path.name == "group":
         lines.append(f"vigie:x:{FIRST_UID + len(USERS)}:vigie-console,vigie-ingest,vigie-publisher")
     return "\n".join(lines) + "\n"
