@@ -228,7 +228,7 @@ def debian() -> Paths:
         etc=etc,
         data=state / "vigie-department",
         run=run / "vigie-department",
-        static=state / "vigie-department/static",
+        static=state / "vigie-static",
         repository=state / "vigie-repository",
         base=state / "vigie-base",
         offline=Path("/root/vigie-offline"),

@@ -79,7 +79,7 @@ def _init(args: argparse.Namespace) -> int:
         path=path,
         passphrases=_passphrases(args.passphrases, init.SECRETS),
         administrator=args.admin,
-        password=_password(args.admin_password),
+        password=read_password(args.admin_password, args.admin),
     )
     config = init.run(request, tell=lambda line: print(line, file=sys.stderr))
     print(init.next_steps(config))
@@ -95,13 +95,14 @@ def _passphrases(path: Path | None, names: tuple[str, ...]) -> list[str]:
     return [_twice(_("phrase de passe de {name} : ").format(name=name)) for name in names]
 
 
-def _password(path: Path | None) -> str:
+def read_password(path: Path | None, name: str) -> str:
+    """From a file, else from the terminal, else a new one, shown once."""
     if path is not None:
         return _lines(path)[0]
     if sys.stdin.isatty():
-        return _twice(_("mot de passe du premier administrateur : "))
+        return _twice(_("mot de passe de {name} : ").format(name=name))
     password = secrets.token_urlsafe(18)
-    print(_("mot de passe du premier administrateur : {password}").format(password=password))
+    print(_("mot de passe de {name} : {password}").format(name=name, password=password))
     return password
 
 

@@ -211,23 +211,9 @@ def static(config: Config) -> None:
 def administrator(config: Config, name: str, password: str) -> None:
     """The first person of the console. The second factor is enrolled at the first login."""
     setup.start(config)
-    from django.contrib.auth.models import Group, User
-    from django.contrib.auth.password_validation import validate_password
-    from django.core.exceptions import ValidationError
+    from vigie_department.console.services import audit, people
 
-    from vigie_department.console import roles
-    from vigie_department.console.services import audit
-
-    user = User(username=name, is_staff=True)
-    try:
-        user.full_clean(exclude=["password"])
-        validate_password(password, user)
-    except ValidationError as error:
-        raise UsageError(" ".join(error.messages)) from error
-    user.set_password(password)
-    user.save()
-    user.groups.add(Group.objects.get(name=roles.ADMINISTRATOR))
-    audit.record(audit.shell(), "user.add", user, name=name, role=roles.ADMINISTRATOR)
+    people.add(audit.shell(), name, "administrator", password)
 
 
 def next_steps(config: Config) -> str:

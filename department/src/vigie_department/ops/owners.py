@@ -21,7 +21,7 @@ DEBIAN = Users(
     broker="vigie-broker",
 )
 GROUP = "vigie"
-"""group of the processes that share the console's database (console, ingest)"""
+"""group of the users that share the console's database: console, ingest, publisher"""
 
 
 def plan(config: Config) -> Iterator[tuple[Path, str, int]]:
@@ -73,8 +73,12 @@ def give(config: Config) -> None:
         group = _group(config, path)
         try:
             for one in [path, *(sorted(path.rglob("*")) if path.is_dir() and path != config.paths.pki else [])]:
-                if not one.is_symlink():
-                    shutil.chown(one, user, group or user)
+                if one.is_symlink():
+                    continue
+                shutil.chown(one, user, group or user)
+                if group and one.is_file():
+                    # SQLite gives its journals the mode of the database
+                    one.chmod(0o660 if one.name.startswith("console.db") else 0o640)
             path.chmod(mode)
         except LookupError as error:
             raise StateError(
