@@ -104,9 +104,16 @@ class Bench:
     lines: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.service = Service(
-            self.config.paths.signer, self.config.paths.repository, SignerSettings(publish_burst=1000), clock=self.clock
-        )
+        self._start()
+
+    def start_again(self) -> None:
+        """As after a power cut: everything is read from the disk."""
+        self.service.close()
+        self._start()
+
+    def _start(self) -> None:
+        settings = SignerSettings(publish_burst=1000, refresh_burst=1000)
+        self.service = Service(self.config.paths.signer, self.config.paths.repository, settings, clock=self.clock)
         self.signer = DirectSigner(self.config.paths.signer_socket, service=self.service)
         self.store = FileStore(self.config.paths.base / "releases.json")
         self.work = Workshop(self.config.paths.base / "versions", InProcess())

@@ -309,6 +309,7 @@ class Publisher:
 
     def refresh(self) -> Upkeep:
         """Keeps the repository fresh and small, and the working folder too."""
+        self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         age = self._settings.keep_days * 86400.0
         found = self._serving.refresh(self._folder / "retired.json", self._clock(), age)
         releases = sorted(self._store.all(), key=lambda r: -r.version)
