@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from tests.unit.department_policy.world import BOX, DAY, GATEWAY, HOUR, MACS, T0, Isolation, Quarantine, World
 from vigie.errors import HostError
 from vigie.filter import department_file
-from vigie.filter.department import FREE_QUARANTINES, OrderError
+from vigie.filter.department import QUARANTINES_ONLINE_MAX, OrderError
 from vigie.filter.department_budget import Budget
 from vigie.filter.department_layer import FILE
 from vigie.filter.local_policy import Isolation as LocalIsolation
@@ -175,32 +176,59 @@ def test_a_device_found_once_stays_found_when_its_name_has_changed(world: World)
     assert [q.mac for q in world.effective().quarantine] == [MACS[3]]
 
 
-def test_many_quarantines_are_isolation_by_another_name(world: World) -> None:
+def test_a_few_devices_at_once(world: World) -> None:
     world.quarantine(MACS)
-    assert len(world.effective().quarantine) == len(MACS)
-    world.pass_time(4 * HOUR + 60, 30)
-    world.quarantine(MACS)
-    assert [q.mac for q in world.effective().quarantine] == list(MACS[:FREE_QUARANTINES])
-    assert set(world.refused().values()) == {"isolation-budget"}
-    world.isolate(2, 1.0)
-    assert world.level() == 0
+    assert [q.mac for q in world.effective().quarantine] == list(MACS[:QUARANTINES_ONLINE_MAX])
+    assert world.refused() == {f"quarantine[{i}]": "mass-unsigned" for i in range(QUARANTINES_ONLINE_MAX, len(MACS))}
     world.quarantine(MACS, second=True)
     assert len(world.effective().quarantine) == len(MACS)
 
 
-def test_a_few_quarantines_may_be_renewed_for_ever(world: World) -> None:
-    for _ in range(10):
-        world.quarantine(MACS[:FREE_QUARANTINES])
-        world.pass_time(4 * HOUR - 60, 120)
-        assert len(world.effective().quarantine) == FREE_QUARANTINES
-    assert world.layer.to_json()["budget_left_s"] == 4 * HOUR
-
-
-def test_after_a_lift_not_every_device_goes_into_quarantine_instead(world: World) -> None:
+def test_four_hours_a_day_for_each_device(world: World) -> None:
+    world.quarantine(MACS[:2])
+    world.pass_time(2 * HOUR, 30)
+    world.quarantine(MACS[1:3])
+    world.pass_time(2 * HOUR + 60, 30)
+    assert [q.mac for q in world.effective().quarantine] == [MACS[2]]
+    assert world.refused() == {"quarantine[0]": "isolation-budget"}
+    world.quarantine(MACS[:3])
+    held = {q.mac: q.until - world.unix for q in world.effective().quarantine}
+    assert held == {MACS[0]: pytest.approx(2 * HOUR, abs=40), MACS[2]: pytest.approx(2 * HOUR, abs=100)}
+    world.restart()
+    world.pass_time(2 * HOUR + 120, 30)
+    world.quarantine(MACS[:3])
+    assert world.effective().quarantine == () and len(world.refused()) == 3
     world.isolate(2, 1.0)
-    world.layer.lift_isolation()
-    world.quarantine(MACS)
-    assert len(world.effective().quarantine) == FREE_QUARANTINES
+    assert world.level() == 2, "the commune's hours are counted apart"
+    world.quarantine(MACS[:3], second=True)
+    assert len(world.effective().quarantine) == 3
+
+
+def test_a_device_named_twice_counts_once(world: World) -> None:
+    one = Quarantine(world.pseudonym(MACS[0]), T0 + HOUR)
+    longer = Quarantine(one.device, T0 + 2 * HOUR)
+    world.order(quarantine=(one, longer, one))
+    (held,) = world.effective().quarantine
+    assert held.mac == MACS[0] and T0 + HOUR - 60 < held.until < T0 + 2 * HOUR + 60
+
+
+def test_meters_are_forgotten_when_nothing_stands_on_them(world: World) -> None:
+    world.quarantine(MACS[:3], 0.1)
+    world.pass_time(600, 10)
+    assert set(world.on_disk()["meters"]) == set(MACS[:3])
+    world.pass_time(DAY + HOUR, 600)
+    world.order()
+    assert world.on_disk()["meters"] == {}
+
+
+def test_a_version_far_ahead_needs_offline_keys(world: World) -> None:
+    """Whoever holds the online key once must not burn the numbers for ever."""
+    world.order()
+    world.version += 2_000_000
+    with pytest.raises(OrderError, match=r"^\[version-jump\]"):
+        world.order()
+    world.order(second=True)
+    assert world.layer.orders.version > 2_000_000
 
 
 def test_an_expired_document_keeps_what_is_not_temporary(world: World) -> None:
@@ -342,19 +370,21 @@ def test_never_more_than_four_hours_in_any_day(
 ) -> None:
     """Whoever holds the online key, the clock and the power switch: in any 24 h that the box is on, 4 h at most."""
     world = World(tmp_path_factory.mktemp("w"))
-    cut: list[bool] = []  # per half minute that the box was on
+    cut: list[set[str]] = []  # per half minute that the box was on
 
     def wait(minutes: float) -> None:
         for _ in range(int(minutes * 2)):
             world.pass_time(30, 30)
             policy = world.effective()
-            cut.append(policy.isolation.level >= 2 or len(policy.quarantine) > FREE_QUARANTINES)
+            cut.append({""} if policy.isolation.level >= 2 else set())
+            cut[-1] |= {q.mac for q in policy.quarantine}
+            assert len(policy.quarantine) <= QUARANTINES_ONLINE_MAX
 
     for act, minutes in acts:
         if act == "isolate":
             world.isolate(2, minutes / 60)
         elif act == "quarantine":
-            world.quarantine(MACS, minutes / 60)
+            world.quarantine(MACS[minutes % 4 :], minutes / 60)
         elif act == "wait":
             wait(minutes)
         elif act == "end":
@@ -365,16 +395,16 @@ def test_never_more_than_four_hours_in_any_day(
             world.power_cut(minutes * 60)
         else:
             before = world.effective()
-            held = before.isolation.level >= 2 or len(before.quarantine) > FREE_QUARANTINES
-            left = before.isolation.until - world.unix if before.isolation.level >= 2 else 9e9
+            held = {q.mac: q.until - world.unix for q in before.quarantine}
+            if before.isolation.level >= 2:
+                held[""] = before.isolation.until - world.unix
             (world.restart if act == "restart" else world.kill)(minutes * 60.0)
-            cut += [held and i * 30 < left for i in range(minutes * 2)]
+            cut += [{who for who, left in held.items() if i * 30 < left} for i in range(minutes * 2)]
     window = DAY // 30
-    sums = [0]
-    for one in cut:
-        sums.append(sums[-1] + one)
-    worst = max((sums[min(i + window, len(cut))] - sums[i] for i in range(len(cut))), default=0)
-    assert worst * 30 <= 4 * HOUR + 90, acts
+    for who in ("", *MACS):
+        sums = list(itertools.accumulate((who in held for held in cut), initial=0))
+        worst = max((sums[min(i + window, len(cut))] - sums[i] for i in range(len(cut))), default=0)
+        assert worst * 30 <= 4 * HOUR + 90, (who, acts)
 
 
 @given(st.lists(st.tuples(st.floats(0, 3e5), st.floats(1, 5000)), max_size=40), st.floats(0, 4e5))

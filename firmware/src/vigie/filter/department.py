@@ -5,8 +5,8 @@ be able to do more than whoever holds the online key. Of two clocks, the *truste
 document says ends, and the *seconds in service*, which nobody can set, measure what is limited: how long an order
 cuts the commune off, and the day in which a local lift bars new ones.
 
-*Cutting off* is isolation of level 2 or 3, or more than FREE_QUARANTINES devices in quarantine at once: else whoever
-may not isolate any more would put every device in quarantine instead.
+Isolation of level 2 or 3, and the quarantine of each device, have a *meter* each: so many hours in any day by the
+online key alone. And only so many devices at once: else whoever may not isolate any more would put all in quarantine.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Final
 from vigie.contract.downward import Desired
 from vigie.contract.errors import MessageError
 from vigie.contract.limits import (
+    ISOLATION_BUDGET_S,
     LIFT_BAR_S,
     TEMPORARY_LEVEL,
     TEMPORARY_MAX_S,
@@ -29,9 +30,10 @@ from vigie.contract.words import Code, DesiredStatus
 from vigie.errors import UsageError
 from vigie.filter.department_budget import Budget
 
-FREE_QUARANTINES: Final = 3
+QUARANTINES_ONLINE_MAX: Final = 5
 RESERVE_S: Final = 60.0  # charged ahead: a power cut gains nothing
 LIFTS_MAX: Final = 512
+COMMUNE: Final = ""  # the meter of isolation; those of devices go by MAC
 
 
 class OrderError(UsageError):
@@ -52,13 +54,40 @@ class Time:
 
 
 @dataclass(frozen=True, slots=True)
+class Meter:
+    """Hours used. reserved: paid until then, in seconds in service, while it runs, else 0. ended: the document in force
+    has had its hours; it does not come back by the second as the day slides on."""
+
+    budget: Budget = field(default_factory=Budget)
+    reserved: float = 0.0
+    ended: bool = False
+
+    def left(self, service: float) -> float:
+        """Seconds left, those of the minute already paid included."""
+        return self.budget.ended(service).left(service)
+
+    def run(self, service: float) -> Meter:
+        """Pays for the next minute when the last one is over."""
+        if service < self.reserved:
+            return self
+        first = self.reserved or service
+        ahead = service + min(RESERVE_S, self.budget.charged(first, service).left(service))
+        return replace(self, budget=self.budget.charged(first, ahead), reserved=ahead)
+
+    def stop(self, service: float, *, ended: bool) -> Meter:
+        """Gives back what was paid and not used."""
+        if not self.reserved and ended == self.ended:
+            return self
+        return Meter(self.budget.ended(service) if self.reserved else self.budget, 0.0, ended)
+
+
+@dataclass(frozen=True, slots=True)
 class Orders:
     """The document in force, its refused parts, and what the box remembers about it.
 
     second: offline keys signed it too. isolation_end, quarantine_ends (by pseudonym): seconds in service by which
-    they end at the latest. ended: the isolation used up its hours, and does not come back. macs: devices found.
-    lifted: when isolation was lifted by the commune, lifted_version the document of then; lifted_macs: the same per
-    device. reserved: until when the budget is charged while the commune is cut off, else 0.
+    they end at the latest. macs: devices found. lifted: when isolation was lifted by the commune, lifted_version the
+    document of then; lifted_macs: the same per device. meters: hours used, of COMMUNE and of devices by MAC.
     """
 
     desired: Desired | None = None
@@ -66,13 +95,21 @@ class Orders:
     second: bool = False
     isolation_end: float = 0.0
     quarantine_ends: Mapping[str, float] = field(default_factory=dict)
-    ended: bool = False
     macs: Mapping[str, str] = field(default_factory=dict)
     lifted: float = 0.0
     lifted_version: int = 0
     lifted_macs: Mapping[str, tuple[float, int]] = field(default_factory=dict)
-    budget: Budget = field(default_factory=Budget)
-    reserved: float = 0.0
+    meters: Mapping[str, Meter] = field(default_factory=dict)
+
+    @property
+    def reserved(self) -> float:
+        """The latest instant (seconds in service) that was paid for in advance."""
+        return max((meter.reserved for meter in self.meters.values()), default=0.0)
+
+    def left(self, who: str, service: float) -> float:
+        """Seconds that an online order may still cut off the commune, or a device."""
+        meter = self.meters.get(who)
+        return meter.left(service) if meter is not None else Budget().left(service)
 
     @property
     def version(self) -> int:
@@ -88,8 +125,13 @@ class InForce:
     isolation_end: float = 0.0
     quarantine: Mapping[str, float] = field(default_factory=dict)  # MAC -> end
     parts: tuple[Part, ...] = ()
-    cuts: bool = False
+    spent: frozenset[str] = frozenset()  # meters that are empty
     expired: bool = False
+
+    @property
+    def cut(self) -> frozenset[str]:
+        """Meters that run."""
+        return frozenset(self.quarantine) | ({COMMUNE} if self.isolation >= TEMPORARY_LEVEL else set())
 
 
 def read(data: bytes) -> Desired:
@@ -128,8 +170,8 @@ def accept(orders: Orders, desired: Desired, box: str, now: Time, *, second: boo
         second=second,
         isolation_end=_end(kept.isolation.until if kept.isolation else 0, kept.issued, now),
         quarantine_ends={q.device: _end(q.until, kept.issued, now) for q in kept.quarantine},
-        ended=False,
         macs=macs,
+        meters=_again(orders.meters, now.service),
     )
 
 
@@ -141,6 +183,12 @@ def _untouched(kept: Desired, desired: Desired, refused: tuple[Part, ...]) -> De
         isolation=desired.isolation if kept.isolation is not None else None,
         quarantine=tuple(q for i, q in enumerate(desired.quarantine) if f"quarantine[{i}]" not in out),
     )
+
+
+def _again(meters: Mapping[str, Meter], service: float) -> dict[str, Meter]:
+    """Meters for another document; those on which nothing stands any more are forgotten."""
+    kept = {who: replace(meter, ended=False) for who, meter in meters.items()}
+    return {who: meter for who, meter in kept.items() if meter.left(service) < ISOLATION_BUDGET_S}
 
 
 def _end(until: int, issued: int, now: Time) -> float:
@@ -168,23 +216,27 @@ def in_force(orders: Orders, now: Time, protected: Mapping[str, str]) -> InForce
     parts: list[Part] = []
     level, end = _isolation(orders, desired, now, parts)
     quarantine = _quarantine(orders, desired, now, protected, parts)
-    if len(quarantine) > FREE_QUARANTINES and _exhausted(orders, now):
-        parts += _too_many(desired, orders, quarantine)
-        quarantine = dict(list(quarantine.items())[:FREE_QUARANTINES])
-    cuts = level >= TEMPORARY_LEVEL or len(quarantine) > FREE_QUARANTINES
-    if level >= TEMPORARY_LEVEL and not orders.second:
-        # The kernel keeps to it even when nobody is left to count.
-        end = min(end, now.service + _left(orders, now))
-    return InForce(level, end, quarantine, tuple(parts), cuts)
+    spent = frozenset(
+        (orders.macs.get(desired.quarantine[_index(p)].device, "") if p.what != "isolation" else COMMUNE)
+        for p in parts
+        if p.code is Code.ISOLATION_BUDGET
+    )
+    return InForce(level, end, quarantine, tuple(parts), spent)
 
 
-def _left(orders: Orders, now: Time) -> float:
-    return orders.budget.ended(now.service).left(now.service)
+def _index(part: Part) -> int:
+    return int(part.what.partition("[")[2].rstrip("]"))
 
 
-def _exhausted(orders: Orders, now: Time) -> bool:
-    """Whether the document has had its hours. Once it has, it does not come back by the second as the day slides on."""
-    return not orders.second and (orders.ended or _left(orders, now) <= 0)
+def _spent(orders: Orders, who: str, now: Time) -> bool:
+    """Whether the hours of the commune, or of a device, are used up."""
+    meter = orders.meters.get(who)
+    return not orders.second and meter is not None and (meter.ended or meter.left(now.service) <= 0)
+
+
+def _bounded(orders: Orders, who: str, end: float, now: Time) -> float:
+    """An end that the kernel keeps to even when nobody is left to count."""
+    return end if orders.second else min(end, now.service + orders.left(who, now.service))
 
 
 def _isolation(orders: Orders, desired: Desired, now: Time, parts: list[Part]) -> tuple[int, float]:
@@ -198,10 +250,10 @@ def _isolation(orders: Orders, desired: Desired, now: Time, parts: list[Part]) -
         code = Code.PART_EXPIRED
     elif _barred(orders.lifted, orders.lifted_version, orders, now):
         code = Code.LIFTED_LOCALLY
-    elif _exhausted(orders, now):
+    elif _spent(orders, COMMUNE, now):
         code = Code.ISOLATION_BUDGET
     if code is None:
-        return wanted.level, orders.isolation_end
+        return wanted.level, _bounded(orders, COMMUNE, orders.isolation_end, now)
     if code is not Code.PART_EXPIRED:
         parts.append(Part("isolation", code))
     return 0, 0.0
@@ -221,20 +273,17 @@ def _quarantine(
             code = Code.UNKNOWN_DEVICE
         elif mac in protected:
             code = Code.PROTECTED_DEVICE
-        elif _lifted(orders, mac, len(found), now):
+        elif mac in orders.lifted_macs and _barred(*orders.lifted_macs[mac], orders, now):
             code = Code.LIFTED_LOCALLY
+        elif _spent(orders, mac, now):
+            code = Code.ISOLATION_BUDGET
+        elif len(found) >= QUARANTINES_ONLINE_MAX and mac not in found and not orders.second:
+            code = Code.MASS_UNSIGNED
         if code is not None:
             parts.append(Part(f"quarantine[{i}]", code))
         elif mac is not None:
-            found[mac] = end
+            found[mac] = max(found.get(mac, 0.0), _bounded(orders, mac, end, now))
     return found
-
-
-def _lifted(orders: Orders, mac: str, others: int, now: Time) -> bool:
-    """Whether the commune's word keeps a device out of quarantine; `others` are in it already."""
-    if mac in orders.lifted_macs and _barred(*orders.lifted_macs[mac], orders, now):
-        return True
-    return others >= FREE_QUARANTINES and _barred(orders.lifted, orders.lifted_version, orders, now)
 
 
 def _barred(lifted: float, version: int, orders: Orders, now: Time) -> bool:
@@ -243,15 +292,6 @@ def _barred(lifted: float, version: int, orders: Orders, now: Time) -> bool:
     if not version:
         return False
     return orders.version <= version or (not orders.second and now.service < lifted + LIFT_BAR_S)
-
-
-def _too_many(desired: Desired, orders: Orders, quarantine: Mapping[str, float]) -> list[Part]:
-    kept = set(list(quarantine)[:FREE_QUARANTINES])
-    return [
-        Part(f"quarantine[{i}]", Code.ISOLATION_BUDGET)
-        for i, one in enumerate(desired.quarantine)
-        if (mac := orders.macs.get(one.device)) in quarantine and mac not in kept
-    ]
 
 
 # ---- what the commune lifts ------------------------------------------------------------------------------------
@@ -271,24 +311,19 @@ def lift_device(orders: Orders, mac: str, now: Time) -> Orders:
     return replace(orders, lifted_macs={**lifts, mac: (now.service, orders.version)})
 
 
-# ---- the budget ------------------------------------------------------------------------------------------------
+# ---- the meters ------------------------------------------------------------------------------------------------
 
 
 def charge(orders: Orders, force: InForce, now: Time) -> Orders:
-    """Pays for being cut off, a minute ahead; gives back what was reserved and not used. The same object when nothing
+    """Pays for what is cut off, a minute ahead; gives back what was paid and not used. The same object when nothing
     changed: then nothing has to be kept."""
-    if any(part.code is Code.ISOLATION_BUDGET for part in force.parts) and not orders.ended:
-        orders = replace(orders, ended=True)
-    if force.cuts and not orders.second:
-        if now.service < orders.reserved:
-            return orders
-        first = orders.reserved if orders.reserved else now.service
-        left = orders.budget.charged(first, now.service).left(now.service)
-        ahead = now.service + min(RESERVE_S, left)
-        return replace(orders, budget=orders.budget.charged(first, ahead), reserved=ahead)
-    if orders.reserved:
-        return replace(orders, budget=orders.budget.ended(now.service), reserved=0.0)
-    return orders
+    running = frozenset() if orders.second else force.cut
+    meters = dict(orders.meters)
+    for who in running:
+        meters[who] = meters.get(who, Meter()).run(now.service)
+    for who in meters.keys() - running:
+        meters[who] = meters[who].stop(now.service, ended=meters[who].ended or who in force.spent)
+    return replace(orders, meters=meters) if meters != orders.meters else orders
 
 
 def status(orders: Orders, force: InForce, refused: int) -> DesiredStatus:

@@ -13,7 +13,7 @@ from vigie.contract.errors import ContractError
 from vigie.contract.limits import Part
 from vigie.contract.words import Code
 from vigie.errors import HostError, SourceError, UsageError
-from vigie.filter.department import Orders
+from vigie.filter.department import Meter, Orders
 from vigie.filter.department_budget import Budget
 from vigie.filter.local_policy import canonical_device
 from vigie.host.files import read_small, write_atomic
@@ -35,13 +35,14 @@ def dump(orders: Orders) -> bytes:
         "second": orders.second,
         "isolation_end": orders.isolation_end,
         "quarantine_ends": dict(orders.quarantine_ends),
-        "ended": orders.ended,
         "macs": dict(orders.macs),
         "lifted": orders.lifted,
         "lifted_version": orders.lifted_version,
         "lifted_macs": {mac: list(lift) for mac, lift in orders.lifted_macs.items()},
-        "budget": [list(span) for span in orders.budget.spans],
-        "reserved": orders.reserved,
+        "meters": {
+            who: {"spans": [list(span) for span in m.budget.spans], "reserved": m.reserved, "ended": m.ended}
+            for who, m in orders.meters.items()
+        },
     }
     return json.dumps(document, ensure_ascii=False).encode()
 
@@ -65,16 +66,19 @@ def _orders(raw: Mapping[str, Any]) -> Orders:
         second=bool(raw["second"]),
         isolation_end=float(raw["isolation_end"]),
         quarantine_ends={str(p): float(end) for p, end in raw["quarantine_ends"].items()},
-        ended=bool(raw["ended"]),
         macs={str(p): canonical_device(str(mac)) for p, mac in raw["macs"].items()},
         lifted=float(raw["lifted"]),
         lifted_version=int(raw["lifted_version"]),
         lifted_macs={
             canonical_device(mac): (float(at), int(version)) for mac, (at, version) in raw["lifted_macs"].items()
         },
-        budget=Budget(tuple((float(first), float(last)) for first, last in raw["budget"])),
-        reserved=float(raw["reserved"]),
+        meters={str(who): _meter(m) for who, m in raw["meters"].items()},
     )
+
+
+def _meter(raw: Mapping[str, Any]) -> Meter:
+    spans = tuple((float(first), float(last)) for first, last in raw["spans"])
+    return Meter(Budget(spans), float(raw["reserved"]), bool(raw["ended"]))
 
 
 def load(path: Path) -> Orders:

@@ -18,7 +18,7 @@ from vigie.errors import HostError, ListError
 from vigie.filter import department, department_file, department_rules
 from vigie.filter.base.lookup import Lookup
 from vigie.filter.base.suffixes import Suffixes
-from vigie.filter.department import InForce, Orders, Time
+from vigie.filter.department import COMMUNE, InForce, Orders, Time
 from vigie.filter.department_rules import ORDERED, Protection, Rules
 from vigie.filter.local_policy import Isolation, LocalPolicy, Rule
 from vigie.filter.protected_places import never_address, never_name
@@ -168,7 +168,7 @@ class Department:
                 {"mac": mac, "left_s": max(0.0, end - now.service)} for mac, end in force.quarantine.items()
             ],
             "exceptions": len(self._rules.rules),
-            "budget_left_s": self.orders.budget.ended(now.service).left(now.service),
+            "budget_left_s": self.orders.left(COMMUNE, now.service),
             "second": self.orders.second,
             "problem": self.problem,
         }
@@ -252,9 +252,10 @@ EVERYTHING: Final = Protection((), (), Suffixes(), lambda _name: True, lambda _p
 
 def _same(a: InForce, b: InForce) -> bool:
     """Whether the tables say the same of both: ends that creep by seconds are not worth a new epoch."""
-    if (a.isolation, a.quarantine, a.expired) != (b.isolation, b.quarantine, b.expired):
+    if (a.isolation, a.quarantine.keys(), a.expired) != (b.isolation, b.quarantine.keys(), b.expired):
         return False
-    return abs(a.isolation_end - b.isolation_end) < END_SLACK_S
+    ends = [(a.isolation_end, b.isolation_end), *((a.quarantine[mac], b.quarantine[mac]) for mac in a.quarantine)]
+    return all(abs(one - other) < END_SLACK_S for one, other in ends)
 
 
 def _shifted(rule: Rule, by: float) -> Rule:
