@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from vigie_department.base.settings import PublishSettings
 from vigie_department.errors import ConfigError, UsageError
 from vigie_department.signer.settings import SignerSettings
 
@@ -194,6 +195,7 @@ class Config:
     contact: Contact = field(default_factory=Contact)
     mail: Mail = field(default_factory=Mail)
     signer: SignerSettings = field(default_factory=SignerSettings)
+    publish: PublishSettings = field(default_factory=PublishSettings)
 
     @property
     def mqtt_host(self) -> str:
@@ -269,9 +271,9 @@ def under(root: Path) -> Paths:
         signer=state / "signer",
         backup=root / "backup",
         authority_config=root / "etc/authority.toml",
-        authority_socket=run / "authority.sock",
-        authority_admin=run / "authority-admin.sock",
-        signer_socket=run / "signer.sock",
+        authority_socket=run / "authority/http.sock",
+        authority_admin=run / "authority/admin.sock",
+        signer_socket=run / "signer/signer.sock",
         console_socket=run / "console.sock",
     )
 

@@ -148,19 +148,17 @@ def _migrate(_args: argparse.Namespace, config: Config) -> int:
 def _certificates(args: argparse.Namespace, config: Config) -> int:
     from vigie_department.ops import certificates, owners
 
-    now = datetime.now(UTC)
     if args.action == "renew":
-        done = certificates.renew(config, now, everything=args.all)
+        done = certificates.renew(config, everything=args.all)
         owners.give(config)
         for path in done:
             print(path)
-        print(
-            ngettext("{n} certificat renouvelé", "{n} certificats renouvelés", len(done)).format(n=len(done))
-            + (_(" ; redémarrez mosquitto, nginx et l'ingest") if done else "")
-        )
+        print(ngettext("{n} certificat renouvelé", "{n} certificats renouvelés", len(done)).format(n=len(done)))
+        if done:
+            print(_("Rechargez mosquitto et nginx, redémarrez l'ingest."))
         return 0
-    for one in certificates.wanted(config):
-        ends = certificates.expires(config.paths.pki / f"{one.name}.pem")
-        days = (ends - now).days
-        print(_("{name} : jusqu'au {date} ({days} jours)").format(name=one.name, date=f"{ends:%Y-%m-%d}", days=days))
+    now = datetime.now(UTC)
+    for one in certificates.show(config):
+        days = (one.at - now).days
+        print(_("{name} : jusqu'au {date} ({days} jours)").format(name=one.name, date=f"{one.at:%Y-%m-%d}", days=days))
     return 0

@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +16,7 @@ from vigie_department.console import setup
 from vigie_department.errors import StateError, UsageError
 from vigie_department.ops import certificates, owners
 from vigie_department.texts import _
+from vigie_provisioning.authority.config import Config as AuthorityConfig
 
 ROOTS: Final = 2
 KEYHOLDERS: Final = 5
@@ -121,7 +120,8 @@ def _empty(folder: Path) -> None:
 def _make(config: Config, request: Request, tell: Callable[[str], None]) -> None:
     tell(_("Dossiers et configuration"))
     owners.make_folders(config)
-    _write(request.path, request.text.encode(), 0o640)
+    # every process of the department reads it: a password of the database has no place in it (doctor says so)
+    _write(request.path, request.text.encode(), 0o644)
     _write(config.paths.data / setup.SECRET_FILE, secrets.token_urlsafe(64).encode(), 0o600)
     tell(_("Autorité : racines hors ligne, autorités de délivrance, certificats des serveurs"))
     _authority(config, request.passphrases[:ROOTS])
@@ -151,45 +151,35 @@ def _write(path: Path, data: bytes, mode: int) -> None:
 
 
 def _authority(config: Config, passphrases: Sequence[str]) -> None:
-    from vigie_provisioning.authority import ca as authority_ca
-    from vigie_provisioning.authority import config as authority_config
-    from vigie_provisioning.authority import crl, profiles
-    from vigie_provisioning.files import write_atomic
+    from vigie_provisioning.authority import setup as authority
 
-    paths = config.paths
-    ca = authority_ca.create(
-        certificates.places(config),
-        paths.offline,
-        domain=config.domain,
+    authority.create(
+        authority_config(config),
+        config.paths.authority_config,
+        config.paths.offline,
+        certificates.servers(config),
         organisation=config.organisation,
         roots=ROOTS,
         passphrases=passphrases,
     )
-    now = profiles.now()
-    for one in certificates.wanted(config):
-        certificates.issue(config, ca, one, now)
-    number = int(time.time())
-    # the authority publishes its own at its first start; the broker refuses to start without one
-    nothing = crl.Content({}, [], number)
-    write_atomic(paths.pki / "crl.pem", crl.sign(ca, nothing, number, timedelta(days=30)), 0o644)
-    write_atomic(paths.pki / "denied.json", crl.denied_json(nothing), 0o644)
-    operators = paths.etc / "operators.json"
-    write_atomic(operators, b'{"v":1,"operators":[]}\n', 0o644)
-    users = config.users
-    made = authority_config.Config(
+
+
+def authority_config(config: Config) -> AuthorityConfig:
+    """What the authority is told, made from our own configuration."""
+    paths, users = config.paths, config.users
+    return AuthorityConfig(
         domain=config.domain,
         state=paths.authority,
         public=paths.pki,
         trust=paths.trust,
         http_socket=paths.authority_socket,
         admin_socket=paths.authority_admin,
-        operators=operators,
+        operators=paths.etc / "operators.json",
         server_certificates=(paths.pki / "web.pem",),
         admin_users=tuple(dict.fromkeys(name for name in (users.console, users.ingest) if name)),
         http_group=users.web,
         mqtt_ports=tuple(dict.fromkeys((config.ports.mqtt, config.ports.https))),
     )
-    write_atomic(paths.authority_config, authority_config.render(made).encode(), 0o644)
 
 
 def database(config: Config) -> None:

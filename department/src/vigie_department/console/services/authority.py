@@ -29,11 +29,11 @@ class Client:
 
     def release(self, serial: str, operator: str, note: str) -> Any:
         """Let a serial in conflict enrol once without a valid join state."""
-        return self.call("release", serial=serial, operator=operator, note=note)
+        return self.call("release", serial=serial, operator=operator[:64], note=note[:500])
 
     def revoke(self, box: str, operator: str, reason: str) -> Any:
         """Revoke a box's certificates and block its serial."""
-        return self.call("revoke", box=box, operator=operator, reason=reason)
+        return self.call("revoke", box=box, operator=operator[:64], reason=reason[:500])
 
     def events(self, after: int, limit: int = 500) -> list[dict[str, Any]]:
         """What happened since the event numbered `after`, oldest first."""
