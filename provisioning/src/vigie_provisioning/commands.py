@@ -6,6 +6,7 @@ import argparse
 import getpass
 import json
 import os
+import pwd
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -57,7 +58,10 @@ def moment(unix: int | None) -> str:
 
 def who() -> str:
     """The person at the keyboard, for the log: the one before sudo where there is one."""
-    return os.environ.get("SUDO_USER") or os.environ.get("LOGNAME") or f"uid {os.getuid()}"
+    try:
+        return os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid-{os.getuid()}"
 
 
 def secret(variable: str, prompt: str) -> str | None:

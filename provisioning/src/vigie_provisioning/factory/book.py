@@ -56,6 +56,7 @@ def append(path: Path, key: Ed25519PrivateKey, operator: str, department: str, a
         if not text.rpartition(b"\n")[0]:
             mended = _mend(path, fd, text, 0) if text else ""
             text = header_line(key, operator, secrets.token_hex(16), department, now)
+            read_register(text, None, path)
             _write(fd, text)
             sync_folder(path.parent)
         register = read_register(text, None, path)
