@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vigie.contract.codes import Action, Category, Direction
-from vigie.filter.base.basefile import BaseFile, pack_base
+from vigie.filter.base.basefile import BaseFile, in_memory, pack_base
 from vigie.filter.base.columns import Entries, Feed
 from vigie.filter.base.compile import Input, compile_entries
 from vigie.filter.base.model import Base
@@ -53,8 +53,7 @@ def simple(serial: int, nets: Iterable[str] = (), names: Iterable[str] = ()) -> 
 
 
 def opened(base: Base | bytes) -> BaseFile:
-    data = pack_base(base) if isinstance(base, Base) else base
-    return BaseFile(lambda at, size: data[at : at + size], len(data), "made here")
+    return in_memory(pack_base(base) if isinstance(base, Base) else base, "made here")
 
 
 def written(path: Path, base: Base) -> Path:

@@ -37,6 +37,7 @@ def commands() -> dict[str, tuple[str, str]]:
         "replay": ("replay", _("rejouer une capture à travers le filtrage")),
         "enrol": ("enrol", _("rattacher le boîtier au département")),
         "link": ("link", _("la liaison avec le département")),
+        "update": ("update", _("prendre ce que le département publie")),
         "page": ("page", _("la page de la mairie")),
         "address": ("page", _("l'adresse du boîtier sur le réseau")),
     }

@@ -24,8 +24,13 @@ _EXIT_USAGE = 2
 
 def call(path: Path, op: str, /, **params: Any) -> dict[str, Any]:
     """The answer to one request. Raises DaemonError, or UsageError when the request makes no sense to the daemon."""
+    return call_within(TIMEOUT_S, path, op, **params)
+
+
+def call_within(seconds: float, path: Path, op: str, /, **params: Any) -> dict[str, Any]:
+    """As :func:`call`, for what takes longer than a person would wait."""
     with _connect(path) as sock:
-        sock.settimeout(TIMEOUT_S)
+        sock.settimeout(seconds)
         _send(sock, path, op, params)
         with sock.makefile("rb") as stream:
             return _answer(_line(stream, path), path)
@@ -79,7 +84,7 @@ def _line(stream: Any, path: Path) -> bytes:
     try:
         line: bytes = stream.readline(ANSWER_MAX + 1)
     except TimeoutError as e:
-        raise DaemonError(_("{path} : pas de réponse en {s:.0f} s").format(path=path, s=TIMEOUT_S)) from e
+        raise DaemonError(_("{path} : pas de réponse à temps").format(path=path)) from e
     except OSError as e:
         raise DaemonError(f"{path}: {e}") from e
     return line
