@@ -67,7 +67,7 @@ class FleetCounts:
         from vigie_department.console.models import Counter
 
         reported: dict[str, int] = {}
-        rows = Counter.objects.filter(hour__gte=start, hour__lt=end)
+        rows = Counter.objects.filter(hour__gte=start, hour__lt=end).order_by()
         for box, _hour in rows.values_list("box_id", "hour").distinct().iterator():
             if box in boxes:
                 reported[box] = reported.get(box, 0) + 1
