@@ -101,7 +101,7 @@ def mutations(value: Any) -> Any:
 
 
 @given(st.data())
-@settings(max_examples=1500)
+@settings(max_examples=800)
 def test_schema_and_classes_agree(data: st.DataObject) -> None:
     """On anything near a good message. Two rules are the classes' alone: order of times, and `prev` below `seq`."""
     kind = data.draw(st.sampled_from(Kind))

@@ -26,7 +26,7 @@ from vigie.contract.errors import MessageError, SignatureError, TooLargeError
 from vigie.contract.fields import Fields
 
 ENVELOPE_MAX: Final = strictjson.MESSAGE_MAX
-PAYLOAD_MAX: Final = 47 * 1024
+PAYLOAD_MAX: Final = 43 * 1024
 """Bytes of a payload: in base64, with 8 signatures, an envelope stays below ENVELOPE_MAX."""
 SIGNATURES_MAX: Final = 8
 

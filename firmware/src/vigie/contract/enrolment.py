@@ -46,7 +46,7 @@ CHAIN_MAX: Final = 4
 PORTS: Final = (8883, 443)
 
 NONCE: Final = re.compile(r"[0-9a-f]{64}")
-SID: Final = re.compile(r"[0-9a-f]{32,512}")
+SID: Final = re.compile(r"([0-9a-f]{2}){16,256}")
 """Opaque to the box: what the authority must know again travels in it, so that it stores nothing per challenge."""
 _HOST: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _TAG: Final = b"VG1"

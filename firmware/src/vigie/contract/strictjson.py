@@ -11,8 +11,9 @@ from typing import Any, Final, NoReturn
 
 from vigie.contract.errors import MessageError, TooLargeError
 
-MESSAGE_MAX: Final = 64 * 1024
-"""Bytes of any message over MQTT, as the broker's `max_packet_size` minus nothing: larger ones never leave a box."""
+MESSAGE_MAX: Final = 60 * 1024
+"""Bytes of any message over MQTT. With topic and properties it stays below the broker's `max_packet_size` of 64 KiB: a
+larger packet would end the session, again and again."""
 DEPTH_MAX: Final = 16
 INTEGER_MAX: Final = 2**53 - 1
 """Largest integer that every JSON parser keeps exactly (RFC 8259, 6)."""
