@@ -85,14 +85,14 @@ def test_wrong_usage_is_exit_2(arguments: list[str]) -> None:
 def test_common_options_may_stand_anywhere(
     arguments: list[str], daemon: Daemon, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    daemon.answer = {"rules": [], "quarantine": [], "isolation": {"level": 0, "until": 0}}
+    daemon.answer = {"rules": [], "quarantine": [], "isolation": {"level": 0, "until": 0, "origin": ""}}
     assert main(arguments) == 0
     assert daemon.requests == [(Path("/x.sock"), "rules", {})]
     assert json.loads(capsys.readouterr().out) == daemon.answer
 
 
 def test_the_variable_names_the_socket(daemon: Daemon) -> None:
-    daemon.answer = {"rules": [], "quarantine": [], "isolation": {"level": 0, "until": 0}}
+    daemon.answer = {"rules": [], "quarantine": [], "isolation": {"level": 0, "until": 0, "origin": ""}}
     main(["rules"])
     assert daemon.requests[0][0] == SOCKET
 
@@ -198,9 +198,11 @@ STATUS: dict[str, Any] = {
     "gateways": [{"mac": "aa", "address": "192.0.2.1"}],
     "neighbours": [],
     "inbound": {"mode": 1, "learning_left_s": 86_400.0},
-    "isolation": {"level": 2, "until": 1.7e9},
+    "isolation": {"level": 2, "until": 1.7e9, "origin": "department"},
     "quarantine": [],
     "rules": [],
+    "department": {"status": "partial", "version": 12},
+    "outbox": {"rows": 3},
     "counters": {"blocked": 2},
     "journal": {"problem": "", "rows": 5},
     "problems": [],
@@ -217,7 +219,8 @@ def test_status(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
         "mairie, branché",
         "internet, débranché, bloqué",
         "encore 1 j",
-        "niveau 2",
+        "niveau 2, à la demande du département",
+        "ordres n° 12 en vigueur en partie, 3 messages en attente",
         "2 paquets",
     ):
         assert words in out

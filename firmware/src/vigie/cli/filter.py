@@ -71,7 +71,8 @@ def render(s: dict[str, Any]) -> str:
         (_("Connexions entrantes"), wording.inbound(s["inbound"]["mode"]) + _learning(s["inbound"])),
         (_("Isolement"), _isolation(s["isolation"])),
         (_("Quarantaine"), str(len(s["quarantine"]))),
-        (_("Règles locales"), str(len(s["rules"]))),
+        (_("Règles locales"), str(sum(not r["origin"] for r in s["rules"]))),
+        (_("Département"), _department(s["department"], s["outbox"])),
         (_("Voisins non protégés"), str(len(s["neighbours"]))),
         (_("Bloqués"), ngettext("{n} paquet", "{n} paquets", counts["blocked"]).format(n=counts["blocked"])),
         (_("Journal"), s["journal"]["problem"] or _("{n} lignes").format(n=s["journal"]["rows"])),
@@ -99,4 +100,19 @@ def _learning(inbound: dict[str, Any]) -> str:
 def _isolation(isolation: dict[str, Any]) -> str:
     if not isolation["level"]:
         return _("aucun")
-    return _("niveau {level}, jusqu'au {when}").format(level=isolation["level"], when=output.moment(isolation["until"]))
+    when = output.moment(isolation["until"])
+    if isolation["origin"]:
+        text = _("niveau {level}, à la demande du département, jusqu'au {when}")
+        return text.format(level=isolation["level"], when=when)
+    return _("niveau {level}, jusqu'au {when}").format(level=isolation["level"], when=when)
+
+
+def _department(department: dict[str, Any], outbox: dict[str, Any]) -> str:
+    states = {
+        "none": _("aucun ordre reçu"),
+        "in_force": _("ordres n° {version} en vigueur"),
+        "partial": _("ordres n° {version} en vigueur en partie"),
+        "expired": _("ordres n° {version} expirés"),
+    }
+    waiting = ngettext("{n} message en attente", "{n} messages en attente", outbox["rows"]).format(n=outbox["rows"])
+    return f"{states[department['status']].format(version=department['version'])}, {waiting}"

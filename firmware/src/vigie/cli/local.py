@@ -103,12 +103,13 @@ def render_rules(result: dict[str, Any]) -> str:
             r["device"] or _("tous"),
             _port_text(r),
             output.moment(r["until"]),
+            _("département") if r["origin"] else _("mairie"),
             r["note"],
         ]
         for r in result["rules"]
     ]
     if rows:
-        headers = [_("Décision"), _("Cible"), _("Appareil"), _("Port"), _("Jusqu'au"), _("Note")]
+        headers = [_("Décision"), _("Cible"), _("Appareil"), _("Port"), _("Jusqu'au"), _("Décidé par"), _("Note")]
         lines.append(output.table(headers, rows))
     return "\n".join(lines) or _("aucune décision locale")
 
@@ -128,6 +129,9 @@ def _quarantine(args: argparse.Namespace) -> int:
     result = client.call(args.socket, "quarantine", mac=args.mac, for_s=args.for_s, remove=args.remove)
     if args.remove:
         text = _("{mac} : rétabli").format(mac=result["mac"])
+        if result.get("ordered"):
+            text = _("{mac} : rétabli ; le département, qui l'avait demandé, ne peut pas le couper avant 24 heures")
+            text = text.format(mac=result["mac"])
     else:
         text = _("{mac} : en quarantaine jusqu'au {when}").format(
             mac=result["mac"], when=output.moment(result["until"])
@@ -143,6 +147,8 @@ def _isolate(args: argparse.Namespace) -> int:
         text = _("isolement de niveau {n} jusqu'au {when}").format(n=result["level"], when=when)
     else:
         text = _("isolement levé")
+        if result.get("ordered"):
+            text = _("isolement levé ; le département, qui l'avait demandé, ne peut pas le remettre avant 24 heures")
     output.emit(args, result, text)
     return 0
 

@@ -79,6 +79,7 @@ class Outbox:
         self._max_rows = max_rows
         self._max_bytes = max_bytes
         self.boot = new_boot()
+        self.known = False  # the file has been looked at
         self._seq = 0
         self._rows = self._bytes = self._numbered = self._oldest = self._last_id = self._lost = 0
 
@@ -103,6 +104,7 @@ class Outbox:
         if self._seq and _meta(db, BOOT_KEY) != self.boot:
             self.boot, self._seq = new_boot(), 0
         self.look(db)
+        self.known = True
 
     def append(self, db: sqlite3.Connection, rows: Iterable[Row]) -> int:
         """Adds rows without a number, then drops what is too much; how many were dropped."""

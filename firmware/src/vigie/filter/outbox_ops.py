@@ -40,8 +40,9 @@ class OutboxOps:
     async def _outbox(self, params: Params) -> dict[str, Any]:
         limit = whole(params, "limit", 1, LIMIT_MAX, TAKE_DEFAULT)
         above = whole(params, "above", 0, INTEGER_MAX, 0)
-        stats = self._engine.journal.outbox.stats
-        if not stats.rows or above >= stats.last_id:
+        outbox = self._engine.journal.outbox
+        stats = outbox.stats
+        if outbox.known and (not stats.rows or above >= stats.last_id):
             return {"rows": []}  # asked every second: nothing is written to the disk for nothing
         return {"rows": await self._run(lambda outbox, db: outbox.take(db, limit, above))}
 
@@ -70,6 +71,8 @@ class OutboxOps:
         return {"boot": boot, "seq": seq}
 
     async def _stats(self, _params: Params) -> dict[str, Any]:
+        if not self._engine.journal.outbox.known:
+            await self._run(lambda _outbox, _db: None)
         return asdict(self._engine.journal.outbox.stats)
 
     async def _run(self, work: Any) -> Any:

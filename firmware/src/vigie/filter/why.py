@@ -101,8 +101,11 @@ class _Walk:
     observed: Reason | None = None
     indicator: str = ""
     category: int = 0
+    ordered: set[Reason] = field(default_factory=set)  # reasons that are orders of the department
 
-    def say(self, layer: str, title: str, opinion: str, text: str, reason: Reason | None = None) -> None:
+    def say(
+        self, layer: str, title: str, opinion: str, text: str, reason: Reason | None = None, origin: str = ""
+    ) -> None:
         decides = False
         if self.blocked is None and reason is not None:
             if opinion == "block":
@@ -111,6 +114,8 @@ class _Walk:
                 self.spared, decides = reason, True
             elif opinion == "observe" and self.observed is None:
                 self.observed, decides = reason, True
+        if decides and reason is not None and origin:
+            self.ordered.add(reason)
         self.opinions.append(Opinion(layer, title, opinion, text, decides))
 
 
@@ -162,8 +167,11 @@ def _isolation(walk: _Walk, q: Question, view: View) -> None:
         text = _("niveau {level} : service essentiel de rang {rank}, gardé").format(level=level, rank=min(ranks))
         walk.say("isolation", title, "none", text)
     else:
+        origin = view.policy.isolation.origin
         text = _("niveau {level} : pas un service essentiel").format(level=level)
-        walk.say("isolation", title, "block", text, Reason.ISOLATION)
+        if origin:
+            text = _("niveau {level}, à la demande du département : pas un service essentiel").format(level=level)
+        walk.say("isolation", title, "block", text, Reason.ISOLATION, origin)
 
 
 def _rank(q: Question, view: View) -> int:
@@ -181,8 +189,13 @@ def _quarantine(walk: _Walk, q: Question, view: View) -> None:
     title = _("Quarantaine")
     if not q.device:
         walk.say("quarantine", title, "none", _("aucun appareil demandé (--device)"))
-    elif any(held.mac == q.device for held in view.policy.quarantine):
-        walk.say("quarantine", title, "block", _("{mac} est en quarantaine").format(mac=q.device), Reason.QUARANTINE)
+        return
+    held = next((held for held in view.policy.quarantine if held.mac == q.device), None)
+    if held is not None:
+        text = _("{mac} est en quarantaine").format(mac=q.device)
+        if held.origin:
+            text = _("{mac} est en quarantaine, à la demande du département").format(mac=q.device)
+        walk.say("quarantine", title, "block", text, Reason.QUARANTINE, held.origin)
     else:
         walk.say("quarantine", title, "none", _("{mac} n'est pas en quarantaine").format(mac=q.device))
 
@@ -207,15 +220,25 @@ def _port_agrees(rule: Rule, q: Question) -> bool:
 def _say_rule(walk: _Walk, title: str, action: Action, rule: Rule | None, name: str = "") -> None:
     target = rule.target if rule else name
     note = f" ({rule.note})" if rule and rule.note else ""
+    origin = rule.origin if rule else ""
+    texts = {
+        Action.BLOCK: _("règle locale : {target} est bloqué"),
+        Action.ALLOW: _("règle locale : {target} est autorisé"),
+        Action.OBSERVE: _("règle locale : {target} est observé"),
+    }
+    if origin:
+        texts = {
+            Action.BLOCK: _("règle du département : {target} est bloqué"),
+            Action.ALLOW: _("règle du département : {target} est autorisé"),
+            Action.OBSERVE: _("règle du département : {target} est observé"),
+        }
+    text = texts[action].format(target=target) + note
     if action is Action.BLOCK:
-        text = _("règle locale : {target} est bloqué").format(target=target) + note
-        walk.say("exceptions", title, "block", text, Reason.EXCEPTION_BLOCK)
+        walk.say("exceptions", title, "block", text, Reason.EXCEPTION_BLOCK, origin)
     elif action is Action.ALLOW:
-        text = _("règle locale : {target} est autorisé").format(target=target) + note
-        walk.say("exceptions", title, "spare", text, Reason.EXCEPTION)
+        walk.say("exceptions", title, "spare", text, Reason.EXCEPTION, origin)
     else:
-        text = _("règle locale : {target} est observé").format(target=target) + note
-        walk.say("exceptions", title, "observe", text, Reason.EXCEPTION)
+        walk.say("exceptions", title, "observe", text, Reason.EXCEPTION, origin)
         walk.spared = walk.spared or Reason.EXCEPTION
 
 
@@ -360,7 +383,8 @@ def _answer(walk: _Walk, q: Question, view: View) -> Answer:
         sentence = _("{target} n'est pas bloqué : {why}.")
     listed = any(o.layer in ("toxic-address", "toxic-name") for o in walk.opinions) and walk.category
     sources = view.sources(q) if listed else ()
-    text = sentence.format(target=target, why=wording.reason(reason))
+    words = wording.ordered(reason) if reason in walk.ordered else wording.reason(reason)
+    text = sentence.format(target=target, why=words)
     return Answer(
         target, q.device, int(verdict), int(reason), text, walk.indicator, walk.category, tuple(walk.opinions), sources
     )

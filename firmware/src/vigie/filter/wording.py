@@ -34,6 +34,17 @@ def reason(code: int) -> str:
     return Reason(code).name.lower() if code in set(Reason) else str(code)
 
 
+def ordered(code: int) -> str:
+    """The same, when it was the department that decided."""
+    words = {
+        Reason.EXCEPTION: _("exception demandée par le département"),
+        Reason.EXCEPTION_BLOCK: _("blocage demandé par le département"),
+        Reason.ISOLATION: _("isolement demandé par le département"),
+        Reason.QUARANTINE: _("appareil en quarantaine, à la demande du département"),
+    }
+    return words.get(code) or reason(code)  # type: ignore[call-overload]
+
+
 def verdict(code: int) -> str:
     """What was done."""
     return {
