@@ -105,7 +105,8 @@ def releases() -> list[Release]:
     first = Release(Built(1, "aa" * 32, 100), Stage.ALL, 1000.0, 900.0, "alice", report={"share": 100})
     second = Release(
         Built(3, "bb" * 32, 120), Stage.CANDIDATE, 2000.0, 1900.0, "bob",
-        candidate=Built(2, "cc" * 32, 130), previous=1, emergency=True, approval="00aa", note="pourquoi pas", report={"compiled": {"v4": 1}},
+        candidate=Built(2, "cc" * 32, 130), previous=1, emergency=True, approval="00aa", note="pourquoi pas",
+        report={"compiled": {"v4": 1}},
     )  # fmt: skip
     third = Release(Built(4, "dd" * 32, 120), Stage.PREPARED, 3000.0, 2900.0, "bob", previous=1, reverts=3)
     return [first, second, third]

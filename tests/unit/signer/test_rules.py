@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from vigie.contract import dsse
-from vigie.contract.downward import Command, Desired
+from vigie.contract.downward import Command, Desired, Quarantine
 from vigie.contract.errors import ContractError
 from vigie_department.signer.errors import NeedsSecond, RateError, RuleError
 
@@ -81,6 +81,14 @@ def test_the_sixth_box_that_is_held_needs_the_second_signature(bench: Bench) -> 
     bench.restart()
     with pytest.raises(NeedsSecond):
         bench.sign(bench.isolated(box(9), 2))
+
+
+def test_a_town_hall_is_not_cut_off_device_by_device(bench: Bench) -> None:
+    until = int(bench.clock.now) + 3600
+    devices = tuple(Quarantine(f"d-{n:016x}", until) for n in range(6))
+    bench.sign(bench.desired(box(1), 1, quarantine=devices[:5]))
+    with pytest.raises(NeedsSecond, match="6 devices"):
+        bench.sign(bench.desired(box(1), 2, quarantine=devices))
 
 
 def test_lifting_a_hold_gives_no_place_back_before_its_end(bench: Bench) -> None:

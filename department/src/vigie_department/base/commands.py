@@ -120,8 +120,7 @@ def become(user: str) -> None:
 
 def settings_of(config: Config) -> PublishSettings:
     """`[publish]` of the configuration."""
-    found = getattr(config, "publish", None)
-    return found if isinstance(found, PublishSettings) else PublishSettings()
+    return config.publish
 
 
 def feeds_of(config: Config, given: list[Path]) -> list[Path]:

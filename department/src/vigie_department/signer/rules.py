@@ -24,6 +24,8 @@ from vigie_department.signer.state import Release, Request, State
 SKEW_S: Final = 600
 #: How long keyholders may take to sign a mass order, which counts from its `issued`.
 CEREMONY_S: Final = 2 * 3600
+#: Quarantined devices of one box without the second signature; boxes refuse the ones beyond.
+DEVICES_MAX: Final = 5
 ALL: Final = 100
 EMERGENCY_BASE: Final = "emergency-base"
 APPROVALS: Final = 2
@@ -53,6 +55,11 @@ def check_desired(state: State, desired: Desired, *, second_signed: bool, now: f
     wrong = [part.detail for part in checked.refused if part.code not in _HARMLESS]
     if wrong:
         raise RuleError(f"{desired.box}: boxes refuse this: {', '.join(wrong)}")
+    if len(desired.quarantine) > DEVICES_MAX and not second_signed:
+        raise NeedsSecond(
+            f"{desired.box}: {len(desired.quarantine)} devices in quarantine are the whole town hall; more than "
+            f"{DEVICES_MAX} need the second signature of two keyholders"
+        )
     until = hold_of(desired)
     if until <= now:
         return 0.0
