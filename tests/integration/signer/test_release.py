@@ -47,7 +47,6 @@ def to_all(place: Place) -> None:
     for name in ("alice", "bob"):
         key = place.config.paths.etc / f"{name}.pem"
         place.run("approve", number, "--as", name, "--key", key, "--passphrase-file", place.config.paths.etc / "phrase")
-    place.run("base", "tick")
 
 
 def test_from_feeds_to_all_boxes_and_back(ready: Place, tmp_path: Path) -> None:

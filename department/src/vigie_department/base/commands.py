@@ -216,6 +216,11 @@ def _revert(args: argparse.Namespace, config: Config) -> int:
 
 
 def _tick(_args: argparse.Namespace, config: Config) -> int:
+    return tick(config)
+
+
+def tick(config: Config) -> int:
+    """Carries on what is on its way; 1 when it was stopped."""
     publisher = publisher_of(config)
     with publisher.locked():
         done = publisher.tick()

@@ -14,13 +14,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from vigie.contract import dsse
 from vigie_department.config import Config
-from vigie_department.errors import UsageError
+from vigie_department.errors import DepartmentError, UsageError
 from vigie_department.signer import keys_commands
 from vigie_department.signer.client import Signer
 from vigie_department.signer.keyfiles import read_key, write_key
 from vigie_department.signer.log import verify
 from vigie_department.signer.passphrases import ask_one, new_one
-from vigie_department.signer.rules import approval_message
+from vigie_department.signer.rules import EMERGENCY_BASE, approval_message
 from vigie_department.signer.service import APPROVAL_TYPE
 from vigie_department.signer.store import Store
 from vigie_department.texts import _
@@ -130,7 +130,20 @@ def _approve(args: argparse.Namespace, config: Config) -> int:
     key = read_key(path, ask_one(_("Phrase secrète de {name} : ").format(name=args.name), args.passphrase_file))
     answer = approve(signer, row, args.name, key)
     print(_("approuvée par {n} opérateurs sur {needed}").format(n=answer["approved"], needed=answer["needed"]))
+    if answer["approved"] >= answer["needed"] and row["kind"] == EMERGENCY_BASE:
+        return _release(config)
     return 0
+
+
+def _release(config: Config) -> int:
+    """The base that was approved leaves now; where this user may not, the timer's next turn does it."""
+    from vigie_department.base.commands import tick
+
+    try:
+        return tick(config)
+    except (OSError, DepartmentError) as e:
+        print(_("elle partira à la prochaine minuterie, ou par `vigie-department base tick` ({e})").format(e=e))
+        return 0
 
 
 def approve(signer: Signer, request: dict[str, Any], name: str, key: Ed25519PrivateKey) -> dict[str, Any]:
