@@ -1,7 +1,7 @@
 """Department N with boxes N-3, and the other way round: messages recorded at each release are read for ever.
 
-`tests/data/contract/v1/<release>/` is never edited; a release adds a folder. `*.up.json`: {kind, message}; `*.down.json`:
-{what, message}; `*.envelope.json`: a signed order with the public key that signed it.
+`tests/data/contract/v1/<release>/` is never edited; a release adds a folder. `*.up.json`: {kind, message};
+`*.down.json`: {what, message}; `*.envelope.json`: a signed order with the public key that signed it.
 """
 
 from __future__ import annotations
