@@ -225,24 +225,25 @@ def override(version: int, digest: str, *keys: Ed25519PrivateKey, kind: str = OV
 DIGEST = hashlib.sha256(pack_base(WIDE)).hexdigest()
 
 
-@pytest.mark.parametrize(
-    "offered",
-    [
-        override(2, DIGEST, KEYS[0]),
-        override(2, DIGEST, KEYS[0], KEYS[0]),
-        override(2, DIGEST, ONLINE, KEYS[0]),
-        override(2, DIGEST, ONLINE, Ed25519PrivateKey.generate()),
-        override(3, DIGEST, *KEYS),
-        override(2, hashlib.sha256(b"another").hexdigest(), *KEYS),
-        override(2, DIGEST, *KEYS, kind=dsse.DESIRED_TYPE),
-        "{}",
-        "no json",
-    ],
-)
-def test_an_override_that_is_none(box: Box, offered: str) -> None:
-    with pytest.raises(BaseError, match="override"):
-        box.apply(WIDE, override=offered)
-    assert box.call("base-show")["version"] == 1 and not box.blocks("46.1.1.1")
+NO_OVERRIDES = {
+    "one key": override(2, DIGEST, KEYS[0]),
+    "one key twice": override(2, DIGEST, KEYS[0], KEYS[0]),
+    "an online key": override(2, DIGEST, ONLINE, KEYS[0]),
+    "a stranger": override(2, DIGEST, ONLINE, Ed25519PrivateKey.generate()),
+    "another version": override(3, DIGEST, *KEYS),
+    "another file": override(2, hashlib.sha256(b"another").hexdigest(), *KEYS),
+    "another purpose": override(2, DIGEST, *KEYS, kind=dsse.DESIRED_TYPE),
+    "no envelope": "{}",
+    "no JSON": "no json",
+}
+
+
+def test_an_override_that_is_none(box: Box) -> None:
+    for what, offered in NO_OVERRIDES.items():
+        with pytest.raises(BaseError, match="override"):
+            box.apply(WIDE, override=offered)
+        assert box.call("base-show")["version"] == 1, what
+    assert not box.blocks("46.1.1.1")
 
 
 def test_two_offline_keys_lift_the_limits_for_one_file(box: Box) -> None:

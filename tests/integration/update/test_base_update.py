@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
+import subprocess
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.integration.update.conftest import BOX, NETS, Box, make_box
 from tests.integration.update.repository_side import DAY, Simulator
@@ -34,8 +39,6 @@ def base(version: int, *more: str) -> Base:
 
 def large(version: int) -> bytes:
     """A base whose file is too large for one packet: names do not compress."""
-    import numpy as np
-
     rng = np.random.default_rng(version)
     names = [f"{n:013x}.example" for n in rng.integers(0, 1 << 52, 60_000).tolist()]
     data = pack_base(simple(version, NETS, names))
@@ -203,7 +206,7 @@ def _first(web: Web, path: str, handler: Any, size: int) -> bool:
 
 def test_a_full_disk_leaves_the_running_base(box: Box, repository: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     repository.release(repository.add(large(1), 1))
-    usage = __import__("shutil").disk_usage("/")
+    usage = shutil.disk_usage("/")
     monkeypatch.setattr("vigie.update.fetch.shutil.disk_usage", lambda _path: usage._replace(free=1 << 20))
     status = box.look()
     assert (status.code, box.version) == (Code.DISK_FULL, 1_700_000_000)
@@ -213,8 +216,6 @@ def test_a_full_disk_leaves_the_running_base(box: Box, repository: Simulator, mo
 
 def test_a_really_full_partition(tmp_path: Path, web: Web, pki: Pki, repository: Simulator) -> None:
     """A tmpfs of 1 MB: the metadata has room, the base has not."""
-    import subprocess
-
     box = make_box(tmp_path / "box", web, pki, repository)
     state = box.config.paths.update
     state.mkdir(parents=True, exist_ok=True)
@@ -272,8 +273,6 @@ def test_an_override_signed_by_the_online_role_is_none(box: Box, repository: Sim
 
 
 def test_steering_keys_arrive(box: Box, repository: Simulator) -> None:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
     keys = [public_bytes(Ed25519PrivateKey.generate()) for _ in range(6)]
     data = SteeringKeys.of((keys[0],), tuple(keys[1:])).to_bytes()
     repository.offline_targets["keys/steering.json"] = data
@@ -369,8 +368,6 @@ def test_the_service_looks_when_told(box: Box, repository: Simulator) -> None:
 
 
 def _until(condition: Any, seconds: float = 15.0) -> None:
-    import time
-
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come"
