@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vigie.contract.downward import Desired, Exemption, Isolation, Quarantine, Settings
+from vigie.contract.downward import Desired, Essential, Exemption, Isolation, Quarantine, Settings
 from vigie.filter import department_file
 from vigie.filter.base.lookup import Lookup
 from vigie.filter.department_layer import FILE, Department, Surroundings
@@ -132,4 +132,17 @@ class World:
         return json.loads((self.folder / FILE).read_text())
 
 
-__all__ = ["BOX", "DAY", "GATEWAY", "HOUR", "MACS", "T0", "Exemption", "Isolation", "Quarantine", "Settings", "World"]
+__all__ = [
+    "BOX",
+    "DAY",
+    "GATEWAY",
+    "HOUR",
+    "MACS",
+    "T0",
+    "Essential",
+    "Exemption",
+    "Isolation",
+    "Quarantine",
+    "Settings",
+    "World",
+]

@@ -172,3 +172,24 @@ def test_every_layer_speaks_in_order() -> None:
 def test_what_cannot_be_asked(target: str) -> None:
     with pytest.raises(UsageError):
         parse_question(target)
+
+
+def test_orders_of_the_department_are_named_as_such() -> None:
+    def policy(action: Action, target: str) -> LocalPolicy:
+        return LocalPolicy((Rule(action, target, "", 0, 0, 9e9, 0.0, "", "department"),))
+
+    answer = ask("mauvais.example", replace(VIEW, policy=policy(Action.BLOCK, "mauvais.example")))
+    assert "règle du département" in next(o.text for o in answer.opinions if o.decides)
+    assert answer.sentence.endswith("blocage demandé par le département.")
+    answer = ask(TOXIC, replace(VIEW, policy=policy(Action.ALLOW, f"{TOXIC}/32")))
+    assert answer.sentence.endswith("exception demandée par le département.")
+    # What decides is the base: the order about something else is not named.
+    answer = ask(TOXIC, replace(VIEW, policy=policy(Action.ALLOW, "198.51.100.9/32")))
+    assert "département" not in answer.sentence
+    held = LocalPolicy(
+        quarantine=(Quarantined(MAC, 9e9, 0.0, "department"),), isolation=Isolation(2, 9e9, "department")
+    )
+    answer = ask("exemple.fr", replace(VIEW, policy=held), device=MAC)
+    assert answer.sentence.endswith("isolement demandé par le département.")
+    answer = ask("exemple.fr", replace(VIEW, policy=replace(held, isolation=Isolation())), device=MAC)
+    assert answer.sentence.endswith("à la demande du département.")

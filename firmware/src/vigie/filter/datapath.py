@@ -82,7 +82,8 @@ def other_layouts(pin_dir: Path) -> dict[int, Path]:
 class DataPath:
     """A loaded object with the maps of layout.h.
 
-    control: the numpy record; `settings` its checked setters. flows: numpy rows of the cache; `cache` its operations.
+    control: the numpy record; `settings` its checked setters. flows: numpy rows of the cache; `cache` its operations,
+    mapped at first use (32 MB that count as the process's own as soon as they are mapped) until `release_cache`.
     tables: exceptions, quarantine and the other small tables.
     """
 
@@ -101,7 +102,7 @@ class DataPath:
             if value is not None and value.itemsize != map_.value_size:
                 raise LayoutError(f"map {name}: values of {map_.value_size} bytes, {value.itemsize} expected")
         self.settings = Control(self.maps["control"])
-        self.cache = FlowCache(self.maps["flows"], self.maps["flow_tags"], self.settings)
+        self._cache: FlowCache | None = None
         self.state: np.void = np.frombuffer(self.maps["state"].mmap(), dtype=abi.STATE, count=1)[0]
         self.tables = Tables(self.maps, self.settings)
         self._cpus = possible_cpus()
@@ -134,6 +135,17 @@ class DataPath:
         self.object.close()
 
     # -- shared records
+
+    @property
+    def cache(self) -> FlowCache:
+        """The flow cache."""
+        if self._cache is None:
+            self._cache = FlowCache(self.maps["flows"], self.maps["flow_tags"], self.settings)
+        return self._cache
+
+    def release_cache(self) -> None:
+        """Lets the mapping of the flow cache go, unless somebody holds rows of it."""
+        self._cache = None
 
     @property
     def control(self) -> np.void:

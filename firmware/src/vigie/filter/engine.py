@@ -348,7 +348,10 @@ class Engine:
                     for r in compiled.names
                 )
             tables.quarantine.replace(Quarantine(mac, until_s) for mac, until_s in compiled.quarantine)
-            settings.set_isolation(compiled.isolation_level, compiled.isolation_until)
+            # While nobody knows which side is the LAN, answers of essential services look like traffic to a machine that
+            # is no service: everything would be refused, telephones and alarms too. It begins with the roles.
+            level = compiled.isolation_level if self.zones.known else min(compiled.isolation_level, 1)
+            settings.set_isolation(level, compiled.isolation_until)
 
     # ---- learning ----------------------------------------------------------------------------------------------
 
@@ -380,6 +383,8 @@ class Engine:
         uses: set[learning.Use] = set()
         for part in self.datapath.cache.chunks():
             uses |= learning.uses_in(part, self.zones.wan_port, int(self.now))
+        if not left:
+            self.datapath.release_cache()  # from now on it is looked at twice a minute
         state = self.learning.seen(uses, self.clock.wall_s(), left > 0 and self.config.inbound.mode == "learn")
         new = state.uses.keys() - self.learning.uses.keys()
         self.learning = state

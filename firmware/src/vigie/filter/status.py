@@ -75,6 +75,8 @@ def problems(engine: Engine, hold_alive: bool) -> list[str]:
         found.append(_("ordres du département : {problem}").format(problem=engine.department.problem))
     if engine.pseudonyms.problem:
         found.append(_("pseudonymes des appareils : {problem}").format(problem=engine.pseudonyms.problem))
+    if not engine.zones.known and engine.effective_policy().isolation.level > 1:
+        found.append(_("isolement en attente : il commencera quand les rôles des câbles seront connus"))
     if not engine.zones.known:
         found.append(_("aucune passerelle vue : les connexions entrantes ne sont pas filtrées"))
     return found
