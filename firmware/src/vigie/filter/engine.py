@@ -348,7 +348,7 @@ class Engine:
                     for r in compiled.names
                 )
             tables.quarantine.replace(Quarantine(mac, until_s) for mac, until_s in compiled.quarantine)
-            # While nobody knows which side is the LAN, answers of essential services look like traffic to a machine that
+            # While nobody knows which side is the LAN, answers of essential services look like traffic to one that
             # is no service: everything would be refused, telephones and alarms too. It begins with the roles.
             level = compiled.isolation_level if self.zones.known else min(compiled.isolation_level, 1)
             settings.set_isolation(level, compiled.isolation_until)
