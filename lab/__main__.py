@@ -15,8 +15,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from lab import base, plan, scenario, view
-from lab.box import Product, make_plain_bridge
+from lab.box import make_plain_bridge
 from lab.errors import LabError
+from lab.join import join
 from lab.office import Office
 from lab.scenario import Outcome
 from lab.topology import Topology
@@ -34,19 +35,22 @@ def open_office(console: Console, *, plain: bool, offload: bool) -> Iterator[Off
         times["base_compile_s"] = time.monotonic() - start
         indicators = base.pick(bases)
     start = time.monotonic()
-    with Topology(indicators, offload=offload) as lab:
+    with Topology(indicators, offload=offload, department=bases.feeds if bases else None) as lab:
         office = Office(lab, bases=bases, times=times)
         if bases is None:
             make_plain_bridge(lab)
         else:
-            office.product = Product(lab, bases.plain)
-            office.product.bring_up(times)
+            join(office, bases, lambda text: console.print(text, style="dim", markup=False))
         lab.wait_until_ready()
         if office.product is not None:
             office.product.wait_roles()
             office.product.wait_holding()
         times["setup_s"] = time.monotonic() - start
-        yield office
+        try:
+            yield office
+        finally:
+            if office.central is not None:
+                office.central.capture.stop()
 
 
 def check(console: Console, office: Office, only: list[str], evidence_to: Path | None) -> int:

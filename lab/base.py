@@ -23,6 +23,7 @@ from lab.topology import ROOT
 from vigie.contract.codes import Action, Direction
 from vigie.filter.base.basefile import load_base
 from vigie.filter.base.image import build_image
+from vigie.filter.base.known import guess
 from vigie.filter.base.lookup import Lookup
 from vigie.filter.base.readers.source import unfold
 
@@ -51,9 +52,13 @@ feeds:
 
 @dataclass(frozen=True, slots=True)
 class Bases:
-    """`plain` is in force from the start; `with_vendor` also lists the camera vendor's addresses."""
+    """`plain` is what a box is delivered with; `with_vendor` also lists the camera vendor's addresses.
+
+    sources: what `plain` was compiled from, and what the department publishes.
+    """
 
     feeds: Path
+    sources: tuple[Path, ...]
     plain: Path
     with_vendor: Path
 
@@ -67,22 +72,32 @@ def feeds_folder() -> Path:
 def compile_bases(tell: Callable[[str], None]) -> Bases:
     """Compile both bases with `vigie base compile`; cached under the digest of feeds, policy data and compiler."""
     feeds = feeds_folder()
-    digest = _digest([feeds, ROOT / "firmware/src/vigie/filter/base", ROOT / "firmware/src/vigie/data"])
+    digest = _digest([feeds, Path(__file__), ROOT / "firmware/src/vigie/filter/base", ROOT / "firmware/src/vigie/data"])
     folder = CACHE / digest
-    bases = Bases(feeds, folder / "base.vgb", folder / "with-vendor.vgb")
-    described = feeds / "feeds.yaml"  # else: every file, told apart by its name
-    sources = [described if described.exists() else feeds]
     with _alone():
         _prune(keep=folder)
         folder.mkdir(exist_ok=True)
-        if feeds == SAMPLE:  # it lists no IPv6 address that is refused both ways
-            sources.append(_own_feed(folder, "lab-ipv6", EXTRA6))
-        vendor = _own_feed(folder, "lab-vendor", plan.VENDOR.v4, plan.VENDOR.v6)
+        # Feeds seldom list an IPv6 address that is refused both ways.
+        sources = (*_published(feeds), own_feed(folder, "lab-ipv6", EXTRA6))
+        bases = Bases(feeds, sources, folder / "base.vgb", folder / "with-vendor.vgb")
+        vendor = own_feed(folder, "lab-vendor", plan.VENDOR.v4, plan.VENDOR.v6)
         for path, more in ((bases.plain, []), (bases.with_vendor, [vendor])):
             if not path.exists():
                 tell(f"compiling {path.name} from {feeds} ...")
                 _compile([*sources, *more], path)
     return bases
+
+
+def _published(feeds: Path) -> Iterator[Path]:
+    """A described feed set, else the files that the department may pass on: their names tell."""
+    described = feeds / "feeds.yaml"
+    if described.exists():
+        yield described
+        return
+    for path in sorted(path for path in feeds.rglob("*") if path.is_file()):
+        found = [feed for feed, _ in guess(path)]
+        if found and all(feed.redistributable and feed.licence for feed in found):
+            yield path
 
 
 @contextmanager
@@ -101,7 +116,7 @@ def _prune(keep: Path) -> None:
             shutil.rmtree(path)
 
 
-def _own_feed(folder: Path, name: str, *addresses: str) -> Path:
+def own_feed(folder: Path, name: str, *addresses: str) -> Path:
     """A feed set with one plain list: what becomes toxic during the scenario."""
     (folder / f"{name}.txt").write_text("\n".join(addresses) + "\n")
     path = folder / f"{name}.yaml"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,11 +60,18 @@ class Product:
     base: Path
     learning_s: float = LEARNING_S
     settings: dict[str, Any] = field(default_factory=dict)
+    address: Callable[[], list[Process]] | None = None
+    """how the bridge gets its address at power-on, and which processes see to it; None: the static one"""
+    services: Callable[[], list[Process]] | None = None
+    """what starts beside the filter at the second power-on"""
     process: Process | None = None
+    beside: list[Process] = field(default_factory=list)
+    plugged_at: float = 0.0
+    """when it was last plugged in (time.time)"""
 
     def __post_init__(self) -> None:
         self.folder = self.lab.world.temp / "box"
-        self.folder.mkdir()
+        self.folder.mkdir(exist_ok=True)
         self.socket = self.folder / "filter.sock"
         self.pins = self.lab.world.mount_bpffs() / "vigie"
         self.vigie = str(Path(self.lab.world.python).parent / "vigie")
@@ -102,7 +110,10 @@ class Product:
         )
         if result.code not in (0, 3):
             raise AssertionError(f"the early loader failed:\n{result.evidence}")
-        give_address(self.lab)
+        if self.address is None:
+            give_address(self.lab)
+        else:
+            self.beside += self.address()
         said: dict[str, Any] = json.loads(result.out.splitlines()[-1])["early"]
         return said
 
@@ -110,6 +121,9 @@ class Product:
         """As if unplugged: the daemon dies, nothing stays in the kernel; files stay."""
         if self.process is not None and self.process.running:
             self.process.kill()
+        for process in self.beside:
+            process.kill()
+        self.beside.clear()
         box = self.lab.box
         for port in (LAN_PORT, WAN_PORT):
             box.run("tc", "qdisc", "del", "dev", port, "clsact")
@@ -128,8 +142,11 @@ class Product:
             time.sleep(0.05)
         self.power_off()
         with Leak(self.lab) as leak:
+            self.plugged_at = time.time()
             early = self.power_on()
             times["early_filter"], times["early_forward"] = early["filter_ms"], early["forward_ms"]
+            if self.services is not None:
+                self.beside += self.services()
             times["second_start_s"] = self.start()
         if not leak.clean:
             raise AssertionError(f"the line did not open at the second start:\n{self.log}")

@@ -65,20 +65,6 @@ class Department:
             path = configuration.file_of(self.root)
             path.write_text(merged(path.read_text(), self.sections))
         self.config = configuration.load(root=self.root)
-        if self.users:
-            self._open_to_users()
-
-    def _open_to_users(self) -> None:
-        """What several users share below one root."""
-        paths = self.config.paths
-        paths.run.chmod(0o1777)
-        self.config.path.chmod(0o644)
-        group = "vigie"
-        for path in paths.data.iterdir():
-            if path.is_file():
-                path.chmod(0o660)
-                gid = int(self.place.run("getent", "group", group).require().out.split(":")[2])
-                os.chown(path, -1, gid)
 
     def cli(self, *argv: str, timeout: float = 60.0, user: str = "") -> Result:
         """`vigie-department --root ... ARGV`, as root or as one of the department's users."""
@@ -89,6 +75,13 @@ class Department:
         """`vigie-authority --config ... ARGV`, as root."""
         words = [tool("vigie-authority"), "--config", str(self.config.paths.authority_config), *argv]
         return self.place.run(*words, timeout=timeout)
+
+    def users_can_run(self) -> bool:
+        """Whether others than root can run this Python: not when it was installed in root's home."""
+        if os.geteuid() != 0:
+            return False
+        probe = ["setpriv", "--reuid=61001", "--regid=61001", "--clear-groups", "--inh-caps=-all", "--", "sh", "-c"]
+        return self.place.run(*probe, f"{tool('vigie-department')} --help", timeout=60).code == 0
 
     # -- running ----------------------------------------------------------------------------------
 

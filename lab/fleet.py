@@ -107,12 +107,13 @@ class Member:
 
     # -- at the town hall -----------------------------------------------------------------------------
 
-    def start(self, *names: str) -> None:
+    def start(self, *names: str) -> list[Process]:
         """Its services, all of them when none is named."""
         vigie = tool("vigie")
         for name in names or SERVICES:
             argv = [vigie, *COMMANDS[name], "--config", str(self.configuration)]
             self.processes[name] = self.namespace.start(name, *argv)
+        return [self.processes[name] for name in names or SERVICES]
 
     def stop(self, name: str, *, kill: bool = False) -> None:
         process = self.processes.pop(name)
@@ -120,6 +121,11 @@ class Member:
             process.kill()
         else:
             process.stop(10)
+
+    @staticmethod
+    def since(path: Path) -> float:
+        """When that file or link was made (time.time())."""
+        return path.lstat().st_mtime
 
     def enrol_status(self) -> dict[str, Any]:
         return _read(self.state / "enrol" / "status.json")
@@ -146,8 +152,14 @@ class Member:
 
 
 def start_dhcp(product: Product) -> Process:
-    """The box asks the operator's router for its address, as it does at a town hall; returns the client."""
+    """The box asks the operator's router for its address, as it does at a town hall; returns the client.
+
+    Its IPv6 address has a fixed interface part, so that the scenario can name it.
+    """
     lab = product.lab
+    lab.box.sysctl(f"net/ipv6/conf/{BRIDGE}/accept_ra", 2)
+    lab.box.links.add(BRIDGE)
+    lab.box.address(BRIDGE, f"{plan.BOX6}/64")
     script = product.folder / "udhcpc.sh"
     resolv = product.folder / "resolv.conf"
     resolv.touch()

@@ -142,7 +142,7 @@ class Namespace(Reach):
         self.path = RUN_NETNS / self.name
         self.resolv_conf: Path | None = None
         self.binds: dict[str, Path] = {}
-        """files of /etc that this machine has of its own"""
+        """files and folders that this machine has of its own: place -> what is seen there, in that order"""
         self.links: set[str] = {"lo"}
 
     def __repr__(self) -> str:
@@ -159,13 +159,13 @@ class Namespace(Reach):
             return socket.socket(family, kind, proto)
 
     def command(self, argv: Sequence[str]) -> list[str]:
-        """argv that enters this namespace, with files of /etc of its own when it has any."""
+        """argv that enters this namespace, with files of its own when it has any."""
         prefix = ["nsenter", f"--net={self.path}", "--"]
         binds = dict(self.binds)
         if self.resolv_conf is not None:
             binds["/etc/resolv.conf"] = self.resolv_conf
         if binds:
-            script = 'while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit 125; shift 2; done; shift; exec "$@"'
+            script = 'while [ "$1" != -- ]; do mount --rbind "$1" "$2" || exit 125; shift 2; done; shift; exec "$@"'
             pairs = [word for target, source in binds.items() for word in (str(source), target)]
             prefix += ["unshare", "--mount", "--", "sh", "-c", script, "sh", *pairs, "--"]
         return [*prefix, *argv]

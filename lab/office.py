@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 from lab import plan
 from lab.base import Bases
 from lab.box import Product
+from lab.central import Central
+from lab.fleet import Member
 from lab.netns import Namespace
 from lab.topology import Topology
 
@@ -20,6 +23,8 @@ class Office:
 
     lab: Topology
     product: Product | None = None
+    central: Central | None = None
+    member: Member | None = None
     bases: Bases | None = None
     times: dict[str, float] = field(default_factory=dict)
 
@@ -39,6 +44,36 @@ class Office:
         if self.product is None:
             raise AssertionError("this expectation needs the product in the box")
         return self.product
+
+    @property
+    def department(self) -> Central:
+        if self.central is None:
+            raise AssertionError("this expectation needs the department")
+        return self.central
+
+    @property
+    def fleet(self) -> Member:
+        """The box as the department knows it."""
+        if self.member is None:
+            raise AssertionError("this expectation needs the product in the box")
+        return self.member
+
+    @contextmanager
+    def background(self, until: Callable[[], bool], pause_s: float = 0.02) -> Iterator[None]:
+        """`until` is asked again and again in a thread, until it says so or the block ends."""
+        stop = threading.Event()
+
+        def work() -> None:
+            while not stop.is_set() and not until():
+                stop.wait(pause_s)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(10)
 
     @contextmanager
     def unheard(self, log: Path, what: str) -> Iterator[None]:

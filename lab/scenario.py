@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from lab.checks import browsing, explain, inbound, neighbours, resilience, toxic, zones
+from lab.checks import browsing, explain, fleet, inbound, neighbours, resilience, toxic, zones
 from lab.errors import LabError
 from lab.office import Office
 
@@ -32,6 +32,8 @@ class Outcome:
 
 EXPECTATIONS: tuple[Expectation, ...] = (
     Expectation("line-open-filtered", "La ligne n'a jamais été ouverte sans filtrage", resilience.never_unfiltered),
+    Expectation("plugged-in", "Branché, le boîtier rejoint seul son département", fleet.plugged_in),
+    Expectation("central-indicator", "La base du département arrive et protège", fleet.central_indicator),
     Expectation("published-port", "Un port publié et utilisé répond", neighbours.published_port, plain=True),
     Expectation("websites", "Les sites web s'ouvrent, en IPv4 et en IPv6", browsing.websites, plain=True),
     Expectation("names", "Les noms se résolvent, par UDP et par TCP", browsing.names, plain=True),
@@ -70,6 +72,15 @@ EXPECTATIONS: tuple[Expectation, ...] = (
     Expectation("rogue-router", "Un faux routeur ne retourne pas le boîtier", zones.rogue_router),
     Expectation("cables-swapped", "Les câbles intervertis, tout continue", zones.cables_swapped),
     Expectation("loop", "Une boucle de câbles est coupée en moins d'une seconde, puis rouverte", zones.loop),
+    Expectation("alert-arrives", "L'alerte arrive au département", fleet.alert_arrives),
+    Expectation("released-enforced", "Un indicateur publié est appliqué aussitôt", fleet.released),
+    Expectation("order-in-force", "Une exception du département arrive, puis repart", fleet.order),
+    Expectation("central-isolation", "Le département isole la mairie, l'essentiel reste, puis lève l'isolement",
+                fleet.isolated),
+    Expectation("department-down", "Le département injoignable, le filtrage continue et rien ne se perd",
+                fleet.department_down),
+    Expectation("revoked", "Révoqué, le boîtier est coupé du département aussitôt, et filtre toujours", fleet.revoked),
+    Expectation("privacy", "Rien de ce qui est parti ne dit ce que fait la mairie", fleet.privacy),
 )  # fmt: skip
 
 

@@ -28,7 +28,8 @@ class Topology:
     indicators: plan.Indicators
     offload: bool = True
     services: bool = True
-    department: bool = False
+    department: Path | None = None
+    """folder of the lists that the department's publisher reads; None: no department"""
     mtu: int = 1500
     ends: dict[str, tuple[str, str]] = field(default_factory=dict)  # port of the box -> where its cable ends
     world: World = field(init=False)
@@ -52,8 +53,8 @@ class Topology:
     def _build(self) -> None:
         world = self.world
         self.internet = internet_host.build_internet(world, self.indicators)
-        if self.department:
-            department.build_department(world, self.internet, self.offload)
+        if self.department is not None:
+            department.build_department(world, self.internet, self.offload, self.department)
         self.router = router.build_router(world, self.internet, self.offload)
         self.lan = office.build_switch(world)
         self.box = world.namespace("box")

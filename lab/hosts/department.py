@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import stat
+import sys
 from pathlib import Path
 
 from lab import plan
@@ -12,7 +14,8 @@ FIRST_UID = 61001
 """numbers that no machine has given to anybody (Debian policy, 9.2.2: 60000-64999 are given out on request)"""
 
 
-def build_department(world: World, internet: Namespace, offload: bool) -> Namespace:
+def build_department(world: World, internet: Namespace, offload: bool, feeds: Path) -> Namespace:
+    """feeds: folder that the publisher reads."""
     dept = world.namespace("dept")
     world.cable(dept, "eth0", internet, "dept0")
     dept.address("eth0", f"{plan.DEPT4}/30", f"{plan.DEPT6}/64")
@@ -31,7 +34,22 @@ def build_department(world: World, internet: Namespace, offload: bool) -> Namesp
     dept.binds = {"/etc/passwd": world.temp / "dept.passwd", "/etc/group": world.temp / "dept.group"}
     for target, source in dept.binds.items():
         source.write_text(_with_users(Path(target)))
+    # The Python of a developer may be in a home that only its owner enters.
+    for needed in {Path(sys.base_prefix), world.root, feeds.resolve()}:
+        _open_way(dept, needed, world.temp / "dept-homes")
     return dept
+
+
+def _open_way(dept: Namespace, needed: Path, stand_ins: Path) -> None:
+    """When a folder above `needed` is closed to others: one that holds nothing but `needed` takes its place."""
+    closed = next((above for above in reversed(needed.parents) if not above.stat().st_mode & stat.S_IXOTH), None)
+    if closed is None:
+        return
+    stand_in = stand_ins / closed.relative_to("/")
+    place = stand_in / needed.relative_to(closed)
+    place.mkdir(parents=True, exist_ok=True)
+    # What is mounted inside the stand-in must be there before the stand-in takes its place.
+    dept.binds = {str(place): needed, **dept.binds, str(closed): stand_in}
 
 
 def _with_users(path: Path) -> str:

@@ -93,3 +93,11 @@ def test_anything_else_than_a_list_of_boxes_is_refused(data: bytes) -> None:
 
 def test_list_of_denied_boxes() -> None:
     assert parse_denied(json.dumps({"v": 1, "boxes": [A, B]}).encode()) == {A, B}
+
+
+def test_control_user_only_listens() -> None:
+    text = access_list([])
+    assert allowed(text, "control", "read", f"{topics.PREFIX}/{A}/up/alert")
+    assert not allowed(text, "control", "write", f"{topics.PREFIX}/{A}/up/alert")
+    assert not allowed(text, "control", "write", topics.down(A, Order.DESIRED))
+    assert not allowed(text, "control", "read", topics.down(A, Order.DESIRED))

@@ -14,7 +14,7 @@ from vigie.contract.errors import ContractError
 from vigie.contract.identity import check_box_id
 from vigie.contract.topics import PREFIX
 from vigie_department.broker.errors import BrokerError
-from vigie_department.broker.plan import DEPARTMENT
+from vigie_department.broker.plan import CONTROL_USER, DEPARTMENT
 
 MAX_DENIED: Final = 100_000
 MAX_DENIED_BYTES: Final = 4 << 20
@@ -25,6 +25,10 @@ user {DEPARTMENT}
 topic read {PREFIX}/+/up/#
 topic write {PREFIX}/+/down/#
 topic write {PREFIX}/ring/+/down/#
+
+# The broker's own user, on its control socket: may listen to what boxes report, to find out why one is not understood.
+user {CONTROL_USER}
+topic read {PREFIX}/+/up/#
 
 # Every box, by the name in its certificate (%u).
 pattern write {PREFIX}/%u/up/#
@@ -45,7 +49,7 @@ def access_list(denied: Iterable[str]) -> str:
 def denied_of(text: str) -> frozenset[str]:
     """The boxes that an access list written by `access_list` denies."""
     users = (line.removeprefix("user ") for line in text.splitlines() if line.startswith("user "))
-    return frozenset(user for user in users if user != DEPARTMENT)
+    return frozenset(user for user in users if user not in (DEPARTMENT, CONTROL_USER))
 
 
 def parse_denied(data: bytes) -> frozenset[str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from vigie_department.broker.errors import BrokerError
-from vigie_department.broker.mosquitto import CONTROL_USER
+from vigie_department.broker.plan import CONTROL_USER
 
 TIMEOUT_S: Final = 5.0
 _CONNECT, _CONNACK, _DISCONNECT = 0x10, 0x20, 0xE0

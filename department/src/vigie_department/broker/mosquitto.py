@@ -6,9 +6,8 @@ import base64
 import hashlib
 from typing import Final
 
-from vigie_department.broker.plan import BrokerPlan
+from vigie_department.broker.plan import CONTROL_USER, BrokerPlan
 
-CONTROL_USER: Final = "control"
 MAX_PACKET: Final = 65536
 """bytes; contract envelopes are at most 64 KiB with their topic and properties"""
 MAX_QUEUED: Final = 2000

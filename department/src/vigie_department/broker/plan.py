@@ -12,6 +12,9 @@ from vigie_department.config import Config
 DEPARTMENT: Final = "department"
 """Common name of the ingest's client certificate, so its MQTT user. Box ids start with vg-: none is called that."""
 
+CONTROL_USER: Final = "control"
+"""MQTT user of the control socket, which is in a folder that only the broker's user may enter."""
+
 STREAM_MODULES: Final = (
     Path("/usr/lib/nginx/modules/ngx_stream_module.so"),
     Path("/usr/lib64/nginx/modules/ngx_stream_module.so"),
