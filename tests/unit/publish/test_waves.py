@@ -159,6 +159,22 @@ def test_revert_of_a_wave_takes_it_from_the_boxes_that_have_it(bench: Bench, tmp
     assert bench.served(tmp_path / "box").released.version == 7
 
 
+def test_a_revert_ends_what_was_made_from_the_base_that_it_takes_back(bench: Bench) -> None:
+    bench.everywhere("45.9.148.1")
+    bench.everywhere("45.9.148.1", "45.9.148.2")
+    bench.publisher.start(bench.publisher.prepare(bench.feeds("45.9.148.1", "45.9.148.3"), "alice"))
+    bench.publisher.revert("alice")
+    assert bench.stages() == {1: "superseded", 3: "reverted", 5: "superseded", 6: "all"}
+
+
+def test_a_base_that_was_prepared_against_another_is_not_published(bench: Bench) -> None:
+    bench.everywhere("45.9.148.1")
+    old = bench.publisher.prepare(bench.feeds("45.9.148.1", "45.9.148.2"), "alice")
+    bench.everywhere("45.9.148.1", "45.9.148.3")
+    with expect(StateError, "publish again"):
+        bench.publisher.start(old)
+
+
 def test_nothing_to_revert_to(bench: Bench) -> None:
     with expect(StateError, "no base to go back to"):
         bench.publisher.revert("alice")

@@ -159,11 +159,12 @@ class Publisher:
         )  # fmt: skip
         self._store.put(release)
         done = self._step(release.moved(Stage.ALL, self._clock()), revert=good)
-        self._store.put(
-            known[bad.version].moved(
-                Stage.REVERTED, self._clock(), note=_("annulée par {operator}").format(operator=operator)
-            )
-        )
+        note = _("annulée par {operator}").format(operator=operator)
+        changed = [known[bad.version].moved(Stage.REVERTED, self._clock(), note)]
+        waiting = active(releases)
+        if waiting is not None and waiting.version != bad.version:  # it was made from what is taken back
+            changed.append(waiting.moved(Stage.SUPERSEDED, self._clock(), _replaced_by(done)))
+        self._store.put(*changed)
         return done
 
     def cancel(self, release: Release, operator: str) -> Release:
@@ -187,7 +188,13 @@ class Publisher:
         return done
 
     def _make_room(self, release: Release, *, replace_active: bool) -> None:
-        other = active(self._store.all())
+        releases = self._store.all()
+        now_everywhere, other = current(releases), active(releases)
+        if release.previous != (now_everywhere.version if now_everywhere is not None else None):
+            raise StateError(
+                f"base {release.version} was compared with {release.previous}, but another one is with all boxes "
+                "since: publish again"
+            )
         if other is None or other.version == release.version:
             return
         if not replace_active:

@@ -22,10 +22,11 @@ from vigie.contract import dsse, strictjson
 from vigie.contract.downward import Command, Desired
 from vigie.contract.errors import ContractError
 from vigie.contract.fields import Fields
+from vigie_department.errors import DepartmentError
 from vigie_department.signer import rules, tufstate
 from vigie_department.signer.bucket import Bucket, Rate
 from vigie_department.signer.ceremony import Ceremony
-from vigie_department.signer.errors import LogBroken, RuleError, SignerError
+from vigie_department.signer.errors import LogBroken, RuleError
 from vigie_department.signer.keys import days
 from vigie_department.signer.log import SEGMENT_RECORDS, ChainedLog, canonical
 from vigie_department.signer.params import HEX_SIGNATURE, NAME, text_of
@@ -361,4 +362,4 @@ def _digest(data: bytes) -> str:
 
 
 #: Errors that are told to the caller as they are.
-TOLD: Final = (SignerError, ContractError)
+TOLD: Final = (DepartmentError, ContractError)
