@@ -289,6 +289,26 @@ def test_rotation_of_the_issuing_ca(town: Town) -> None:
     assert command(town, "crl").count("BEGIN X509 CRL") == 2
 
 
+def test_every_command_answers(town: Town, tmp_path: Path) -> None:
+    [box] = town.buy(1)
+    town.join(box)
+    assert box.serial in command(town, "boxes", "--state", "active")
+    assert box.box in command(town, "show", box.serial)
+    assert '"rule": "first"' in command(town, "events", "--after", "0")
+    assert "BEGIN X509 CRL" in command(town, "crl")
+    assert "challenge-1" in command(town, "status")
+    assert "count" in command(town, "unknown")
+    assert json.loads(command(town, "--json", "status"))["boxes"] >= 1
+    command(town, "block", box.serial)
+    command(town, "unblock", box.serial)
+    register = tmp_path / "register.jsonl"
+    register.write_bytes(town.room.register)
+    assert "0 boxes added" in command(town, "import", str(register), "--new")
+    command(town, "backup", str(tmp_path / "backup"))
+    digests = json.loads((tmp_path / "backup" / "digests.json").read_text())
+    assert "authority.db" in digests
+
+
 def test_a_server_certificate_is_renewed_with_its_key(town: Town) -> None:
     pki = town.department.config.paths.pki
     before, key = (pki / "web.pem").read_bytes(), (pki / "web.key").read_bytes()

@@ -22,9 +22,10 @@ from tests.support.enrolbox import SimBox, csr_of, new_key
 from tests.unit.authority.conftest import Desk
 from vigie_provisioning.authority import ca, config, crl, profiles, schema, setup
 from vigie_provisioning.authority.attempts import Attempts
+from vigie_provisioning.authority.clock import Clock, ClockError
 from vigie_provisioning.authority.front import Front
 from vigie_provisioning.authority.proofs import KEPT_S, ServerKeys
-from vigie_provisioning.authority.service import Service
+from vigie_provisioning.authority.service import Publish, Service
 from vigie_provisioning.authority.writer import WAITING_MAX, Writer
 from vigie_provisioning.errors import (
     BusyError,
@@ -411,3 +412,59 @@ def test_digests_are_of_the_files(desk: Desk, tmp_path: Path) -> None:
     digests = setup.backup(desk.room.config, desk.room.file, tmp_path / "b")
     file = tmp_path / "b" / "ca" / "roots.pem"
     assert digests["ca/roots.pem"] == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+# -- the clock
+
+
+@pytest.mark.parametrize(
+    ("jump", "right"),
+    [(0, True), (-299, True), (-301, False), (59 * DAY, True), (61 * DAY, False), (14 * 365 * DAY, False)],
+)
+def test_a_clock_that_cannot_be_right_signs_nothing(desk: Desk, boxes: list[SimBox], jump: int, right: bool) -> None:
+    """A time server that says 2040 once: boxes are told to come back, none is given that time."""
+    clock = desk.front._clock = Clock(int(desk.clock[0]), lambda: desk.clock[0])
+    assert desk.post("challenge", boxes[0].ask_challenge()).status == 200
+    desk.clock[0] += jump
+    answer = desk.post("challenge", boxes[0].ask_challenge())
+    assert answer.status == (200 if right else 503)
+    if not right:
+        with pytest.raises(ClockError, match="--accept-clock"):
+            clock()
+        desk.clock[0] -= jump
+    assert desk.post("challenge", boxes[0].ask_challenge()).status == 200
+
+
+def test_lists_are_published_by_themselves(desk: Desk, boxes: list[SimBox]) -> None:
+    """At once after a clone, once the grace is over after a confirmation; a full disk is tried again."""
+    publisher = desk.operations._publisher
+    publisher._config = replace(desk.room.config, superseded_s=0)
+    box = boxes[0]
+    desk.join(box)
+    old = number_of(box)
+    clone = box.copy()
+    box.take_reply(desk.post("renew", box.ask_renew(), box).body)
+    assert desk.post("confirm", box.ask_confirm(), box).status == 200
+
+    async def go() -> None:
+        task = asyncio.create_task(publisher.run())
+        file = desk.room.config.public / "crl.pem"
+        await until(lambda: old in lists(desk)[0])
+        before = file.read_bytes()
+        publisher.wanted(Publish.SOON)
+        await until(lambda: file.read_bytes() != before)
+        publisher.wanted(Publish.NOW)
+        task.cancel()
+
+    async def until(holds: Any) -> None:
+        async with asyncio.timeout(10):
+            while not holds():  # noqa: ASYNC110 - what is waited for is a file
+                await asyncio.sleep(0.01)
+
+    desk.run(go())
+    assert desk.enrol(clone, fresh=True).status == 409
+    assert Publish.NOW in desk.published
+    publisher._config = replace(desk.room.config, public=desk.room.config.public / "missing")
+    with pytest.raises(StateError, match="it was done, but"):
+        desk.admin("revoke", serial=boxes[1].serial, operator="bob")
+    assert desk.state(boxes[1]) == "revoked"

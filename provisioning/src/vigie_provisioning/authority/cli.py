@@ -41,7 +41,9 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=command)
         return sub
 
-    add("serve", _serve, "run the authority").add_argument("--ready", type=Path, help="file written once it listens")
+    daemon = add("serve", _serve, "run the authority")
+    daemon.add_argument("--ready", type=Path, help="file written once it listens")
+    daemon.add_argument("--accept-clock", action="store_true", help="the clock is right, whatever it was before")
     add("import", _import, "bring a register of purchased boxes in", "register").add_argument(
         "--new", action="store_true", help="accept a register that was never imported before"
     )
@@ -97,7 +99,7 @@ def _serve(args: argparse.Namespace) -> int:
         if file is not None:
             write_atomic(file, b"ready\n")
 
-    asyncio.run(serve(config, ready=ready))
+    asyncio.run(serve(config, ready=ready, accept_clock=args.accept_clock))
     return 0
 
 

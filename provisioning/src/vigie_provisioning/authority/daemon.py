@@ -8,8 +8,8 @@ import logging
 import signal
 import socket
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import uvicorn
 
@@ -17,6 +17,7 @@ from vigie_provisioning import jsonsocket
 from vigie_provisioning.authority import ca, records, schema
 from vigie_provisioning.authority.app import application
 from vigie_provisioning.authority.attempts import Attempts
+from vigie_provisioning.authority.clock import Clock
 from vigie_provisioning.authority.config import Config
 from vigie_provisioning.authority.front import Front
 from vigie_provisioning.authority.operations import Operations
@@ -29,7 +30,7 @@ from vigie_provisioning.register import REGISTER_MAX
 log = logging.getLogger("vigie.authority")
 
 FLUSH_S = 5.0
-PRUNE_S = 3600.0
+HOURLY_S = 3600.0
 CONNECTIONS_MAX = 2000
 
 
@@ -55,10 +56,11 @@ class _Http(uvicorn.Server):
         yield
 
 
-async def serve(
-    config: Config, *, ready: Callable[[], None] | None = None, clock: Callable[[], float] = time.time
-) -> None:
-    """Runs until SIGTERM or SIGINT. Raises ProvisioningError when keys, store or sockets cannot be had."""
+async def serve(config: Config, *, ready: Callable[[], None] | None = None, accept_clock: bool = False) -> None:
+    """Runs until SIGTERM or SIGINT. Raises ProvisioningError when keys, store, sockets or the clock are not right.
+
+    accept_clock: somebody looked at this machine's clock, and it is right.
+    """
     authority = ca.load(config.places)
     ca.publish(config.places, authority)
     writer = Writer(config.store)
@@ -66,6 +68,9 @@ async def serve(
     try:
         reader = schema.open_reader(config.store)
         try:
+            clock = Clock(0 if accept_clock else int(records.fact(reader, "clock", "0")))
+            clock()
+            await writer.run(lambda db: records.remember(db, "clock", str(clock.last)))
             await _run(config, authority, writer, reader, ready, clock)
         finally:
             reader.close()
@@ -79,7 +84,7 @@ async def _run(
     writer: Writer,
     reader: sqlite3.Connection,
     ready: Callable[[], None] | None,
-    clock: Callable[[], float],
+    clock: Clock,
 ) -> None:
     service = Service(authority, config.certificate_days)
     attempts = Attempts()
@@ -138,17 +143,22 @@ def _http(front: Front) -> _Http:
     )
 
 
-async def _housekeeping(writer: Writer, attempts: Attempts, clock: Callable[[], float]) -> None:
+async def _housekeeping(writer: Writer, attempts: Attempts, clock: Clock) -> None:
     loop = asyncio.get_running_loop()
-    pruned = float("-inf")
+    last = float("-inf")
     while True:
         await asyncio.sleep(FLUSH_S)
-        now = int(clock())
         try:
+            now = int(clock())
             if len(attempts):
-                await writer.run(lambda db: attempts.flush(db, now))  # noqa: B023 - awaited before `now` changes
-            if loop.time() - pruned >= PRUNE_S:
-                await writer.run(lambda db: records.prune(db, now))  # noqa: B023 - same
-                pruned = loop.time()
+                await writer.run(partial(attempts.flush, now=now))
+            if loop.time() - last >= HOURLY_S:
+                await writer.run(partial(_hourly, now=now))
+                last = loop.time()
         except ProvisioningError as e:
             log.error("housekeeping: %s", e)
+
+
+def _hourly(db: sqlite3.Connection, now: int) -> None:
+    records.prune(db, now)
+    records.remember(db, "clock", str(now))

@@ -40,6 +40,7 @@ from vigie_provisioning.authority import proofs, records
 from vigie_provisioning.authority.attempts import Attempts
 from vigie_provisioning.authority.ca import pem
 from vigie_provisioning.authority.checks import csr_public_key, load_public, p256
+from vigie_provisioning.authority.clock import ClockError
 from vigie_provisioning.authority.config import Config
 from vigie_provisioning.authority.limits import Buckets, source_of
 from vigie_provisioning.authority.profiles import new_key
@@ -232,7 +233,7 @@ class Front:
             answer = await handler(call)
         except BusyError:
             return busy(503, 5.0)
-        except (StoreError, CaError) as e:
+        except (StoreError, CaError, ClockError) as e:
             log.error("%s", e)
             return busy(503, 60.0)
         if answer.status == 403:

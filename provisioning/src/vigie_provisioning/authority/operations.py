@@ -27,7 +27,7 @@ from vigie_provisioning.authority.importing import import_register
 from vigie_provisioning.authority.publishing import Publisher
 from vigie_provisioning.authority.service import Publish, Service
 from vigie_provisioning.authority.writer import Writer
-from vigie_provisioning.errors import StateError, UsageError
+from vigie_provisioning.errors import ProvisioningError, StateError, UsageError
 from vigie_provisioning.jsonsocket import Allow, Operation, Params, Peer
 from vigie_provisioning.register import read_operators
 
@@ -252,8 +252,11 @@ class Operations:
     async def _changed(self, change: Callable[[sqlite3.Connection], dict[str, Any]]) -> dict[str, Any]:
         """A change of who may speak: the lists are out before the answer."""
         result = await self._writer.run(change)
-        self._publisher.wanted(Publish.NOW)
-        await self._publisher.publish()
+        try:
+            await self._publisher.publish()
+        except ProvisioningError as e:
+            self._publisher.wanted(Publish.NOW)
+            raise StateError(f"it was done, but the revocation lists are not out yet and are tried again: {e}") from e
         return result
 
 

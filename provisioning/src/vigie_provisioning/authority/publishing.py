@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import math
 import sqlite3
 import time
 from collections.abc import Callable
@@ -19,7 +21,7 @@ from vigie_provisioning.files import write_atomic
 
 log = logging.getLogger("vigie.authority")
 
-DAILY_S = 86_400 / 2
+DAILY_S = 86_400.0 / 2
 RETRY_S = 10.0
 
 
@@ -33,17 +35,17 @@ class Publisher:
         self._clock = clock
         self._wanted = asyncio.Event()
         self._lock = asyncio.Lock()
-        self._due = 0.0
-        self.last = b""
+        self._daily = 0.0
+        self._soon = math.inf
 
     def wanted(self, publish: Publish) -> None:
         """Says that there is something to publish."""
         now = asyncio.get_running_loop().time()
         if publish is Publish.NOW:
-            self._due = now
+            self._daily = now
         elif publish is Publish.SOON:
             # A second more than the grace, so that the entry is in.
-            self._due = min(self._due, now + self._config.superseded_s + 1)
+            self._soon = min(self._soon, now + self._config.superseded_s + 1)
         self._wanted.set()
 
     async def run(self) -> None:
@@ -51,28 +53,30 @@ class Publisher:
         loop = asyncio.get_running_loop()
         while True:
             self._wanted.clear()
-            if loop.time() >= self._due:
+            if loop.time() >= min(self._daily, self._soon):
                 try:
                     await self.publish()
-                    self._due = loop.time() + DAILY_S
                 except ProvisioningError as e:
                     log.error("the revocation list was not published: %s", e)
-                    self._due = loop.time() + RETRY_S
-            try:
-                async with asyncio.timeout(max(0.0, self._due - loop.time())):
+                    await asyncio.sleep(RETRY_S)
+                    continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, min(self._daily, self._soon) - loop.time())):
                     await self._wanted.wait()
-            except TimeoutError:
-                pass
 
     async def publish(self) -> bytes:
         """Writes the lists, then who is denied. Returns the lists in PEM."""
         async with self._lock:
+            start = asyncio.get_running_loop().time()
             now = int(self._clock())
             what = await self._writer.run(lambda db: self._content(db, now))
             life = timedelta(days=self._config.crl_days)
             pem = await asyncio.to_thread(crl.sign, self._ca, what, now, life)
             await asyncio.to_thread(self._write, pem, crl.denied_json(what))
-            self.last = pem
+            if self._daily <= start:
+                self._daily = start + DAILY_S
+            if self._soon <= start:
+                self._soon = math.inf
             return pem
 
     def _content(self, db: sqlite3.Connection, now: int) -> crl.Content:

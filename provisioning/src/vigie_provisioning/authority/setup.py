@@ -170,7 +170,10 @@ def restore(config: Config, folder: Path, digests: Mapping[str, str], *, owner: 
             write_atomic(config.state / name, read_bounded(folder / name), 0o600)
     shutil.copyfile(folder / "authority.db", config.store)
     config.store.chmod(0o600)
-    schema.open_store(config.store).close()
+    db = schema.open_store(config.store)
+    # The clock of the backup is long past: the next start looks at none.
+    db.execute("DELETE FROM facts WHERE name = 'clock'")
+    db.close()
     if not config.operators.exists():
         config.operators.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(config.operators, read_bounded(folder / config.operators.name))
