@@ -34,14 +34,14 @@ def test_names_tell_devices_apart_and_lead_back(found: set[str]) -> None:
     salts = Salts.fresh(0.0)
     told = {salts.name(mac): mac for mac in found}
     assert len(told) == len(found) and all(PSEUDONYM.fullmatch(name) for name in told)
-    assert {name: salts.resolve(name, sorted(found)) for name in told} == told
+    assert salts.resolve(set(told), found) == told and salts.resolve(set(), found) == {}
     assert all(mac.replace(":", "") not in name for name, mac in told.items())
 
 
 def test_two_boxes_have_different_names(tmp_path: Path) -> None:
     one, two = (Pseudonyms(tmp_path / name, 0.0) for name in ("one.json", "two.json"))
     assert one.name(MAC) != two.name(MAC)
-    assert one.resolve(two.name(MAC) or "", [MAC, OTHER]) is None
+    assert one.resolve({two.name(MAC) or ""}, [MAC, OTHER]) == {}
 
 
 def test_no_device_no_name(tmp_path: Path) -> None:
@@ -57,11 +57,11 @@ def test_the_month_of_a_salt_and_the_one_after(tmp_path: Path) -> None:
     assert names.turn(100.0 + LIFE_S)
     second = names.name(MAC)
     assert second not in (None, first)
-    assert names.resolve(first, [OTHER, MAC]) == MAC
+    assert names.resolve({first}, [OTHER, MAC]) == {first: MAC}
     again = Pseudonyms(path, 100.0 + LIFE_S)
-    assert again.name(MAC) == second and again.resolve(first, [MAC]) == MAC
+    assert again.name(MAC) == second and again.resolve({first}, [MAC]) == {first: MAC}
     assert again.turn(100.0 + 2 * LIFE_S)
-    assert again.resolve(first, [MAC]) is None and again.resolve(second or "", [MAC]) == MAC
+    assert again.resolve({first, second or ""}, [MAC]) == {second: MAC}
 
 
 def test_a_restart_long_after_turns_once(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_restart_long_after_turns_once(tmp_path: Path) -> None:
     first = Pseudonyms(path, 0.0).name(MAC)
     later = Pseudonyms(path, 10 * LIFE_S)
     assert later.name(MAC) != first and not later.turn(10 * LIFE_S + 1)
-    assert later.resolve(first or "", [MAC]) == MAC
+    assert later.resolve({first or ""}, [MAC]) == {first: MAC}
 
 
 @pytest.mark.parametrize(

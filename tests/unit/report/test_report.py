@@ -183,8 +183,8 @@ def test_noise_is_only_counted(world: World, reason: int, direction: int, catego
 def test_the_commune_s_own_blocks_are_its_own_and_ordered_ones_name_nothing(world: World) -> None:
     world.see("facebook.example", Reason.EXCEPTION_BLOCK, verdict=Verdict.REFUSE, category=0)
     assert world.alerts() == []
-    world.reports.names_changed(world.mono)
     world.ordered = True
+    world.reports.look_again()
     world.see("jeux.example", Reason.EXCEPTION_BLOCK, verdict=Verdict.REFUSE, category=0)
     (alert,) = world.alerts()
     assert (alert["rule"], alert["indicator"], alert["severity"]) == (Rule.DEPARTMENT_BLOCK, None, 2)
@@ -257,6 +257,14 @@ def test_network_faults(world: World) -> None:
     assert {a["device"] for a in found} == {world.names.name(OTHER)}
     world.reports.zone_alert(ZoneAlert(AlertKind.LOOP, 1), world.mono)
     assert [a["device"] for a in world.alerts()] == [None]
+
+
+def test_forged_routers_with_forged_addresses_make_few_rows(world: World) -> None:
+    for number in range(1000):
+        mac = (0x020000000000 + number).to_bytes(6)
+        world.reports.zone_alert(ZoneAlert(AlertKind.ROGUE_RA, 0, mac, "fe80::1"), world.mono)
+    found = world.alerts()
+    assert len(found) == NEW_PER_BOX + 1 and found[-1]["device"] is None
 
 
 def test_a_metric_row_an_hour(world: World) -> None:

@@ -335,10 +335,11 @@ def status(orders: Orders, force: InForce, refused: int) -> DesiredStatus:
     return DesiredStatus.PARTIAL if refused else DesiredStatus.IN_FORCE
 
 
-Resolve = Callable[[str], str | None]
+Resolve = Callable[[set[str]], Mapping[str, str]]
 
 
 def resolved(orders: Orders, resolve: Resolve) -> Orders:
     """With the devices that can be found now; the same object when there is no news."""
-    found = {p: mac for p in unresolved(orders) if (mac := resolve(p)) is not None}
+    wanted = unresolved(orders)
+    found = resolve(wanted) if wanted else {}
     return replace(orders, macs={**orders.macs, **found}) if found else orders

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -46,7 +46,7 @@ class Surroundings:
     time: Callable[[], tuple[float, bool]]
     lookup: Callable[[], Lookup | None]
     protected: Callable[[], Mapping[str, str]]
-    devices: Callable[[], Iterable[str]]
+    devices: Callable[[], Collection[str]]
     spared: Callable[[], Iterable[str]]
 
 
@@ -227,8 +227,8 @@ class Department:
             return
         self._rules = department_rules.rules(desired, self.orders.macs, now.unix, self._protection())
 
-    def _resolve(self, pseudonym: str) -> str | None:
-        return self._pseudonyms.resolve(pseudonym, self._around.devices())
+    def _resolve(self, pseudonyms: set[str]) -> Mapping[str, str]:
+        return self._pseudonyms.resolve(pseudonyms, self._around.devices())
 
     def _protection(self) -> Protection:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from vigie.contract.codes import Action, DeviceClass
@@ -68,7 +68,7 @@ def _orders(engine: Engine) -> Orders:
         return Orders()
 
 
-def _devices(engine: Engine) -> Iterable[str]:
+def _devices(engine: Engine) -> Collection[str]:
     """MACs that the box has seen, the most recent source first."""
     keys = engine.datapath.maps["macs"].keys()
     seen = dict.fromkeys(abi.mac_text(abi.unpack(abi.MAC_KEY, key)["mac"].tobytes()) for key in keys)

@@ -8,11 +8,10 @@ never again.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -55,17 +54,17 @@ class Salts:
         """Pseudonym of a device in use now. `mac` in lower case with colons."""
         return _name(self.current, mac)
 
-    def resolve(self, pseudonym: str, macs: Iterable[str]) -> str | None:
-        """The device among `macs` that bears, or bore under the salt before, a pseudonym."""
-        salts = [s for s in (self.current, self.previous) if s]
-        for mac in macs:
-            if any(hmac.compare_digest(_name(salt, mac), pseudonym) for salt in salts):
-                return mac
-        return None
+    def resolve(self, pseudonyms: Collection[str], macs: Collection[str]) -> dict[str, str]:
+        """Pseudonym -> the device among `macs` that bears it, or bore it under the salt before, where there is one."""
+        found: dict[str, str] = {}
+        for salt in (self.current, self.previous):
+            if salt:
+                found |= {name: mac for mac in macs if (name := _name(salt, mac)) in pseudonyms}
+        return found
 
 
 def _name(salt: bytes, mac: str) -> str:
-    return "d-" + hmac.new(salt, mac_bytes(mac), hashlib.sha256).hexdigest()[:_HEX]
+    return "d-" + hmac.digest(salt, mac_bytes(mac), "sha256").hex()[:_HEX]
 
 
 def dump(salts: Salts) -> bytes:
@@ -134,9 +133,9 @@ class Pseudonyms:
             known = self._names[mac] = self._salts.name(mac)
         return known
 
-    def resolve(self, pseudonym: str, macs: Iterable[str]) -> str | None:
-        """The device among `macs` that a pseudonym of this month or the last one means."""
-        return self._salts.resolve(pseudonym, macs)
+    def resolve(self, pseudonyms: Collection[str], macs: Collection[str]) -> dict[str, str]:
+        """The devices among `macs` that pseudonyms of this month or the last one mean."""
+        return self._salts.resolve(pseudonyms, macs)
 
     def turn(self, service_s: float) -> bool:
         """Changes the salt when its month is over, and keeps what is not on the disk yet. True when names changed."""

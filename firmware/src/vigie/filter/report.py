@@ -180,9 +180,12 @@ class Reporter:
         device = self._sight.pseudonym(alert.mac.hex(":")) if alert.mac else None
         rule = _ZONE_RULES[alert.kind]
         key: _Key = (device, None, rule, Category.NONE)
+        if key not in self._open:
+            key = self._within_limits(key)  # whoever forges routers may forge their addresses too
         found = self._open.get(key)
         if found is None:
-            cls = self._sight.device_class(alert.mac.hex(":")) if alert.mac else DeviceClass.NONE
+            device = key[0]
+            cls = self._sight.device_class(alert.mac.hex(":")) if device else DeviceClass.NONE
             found = self._open[key] = _Open(
                 *(self._sight.number(), rule, 0, alert.severity, Category.NONE, Direction.BOTH, None, device, cls),
                 *(True, wall, wall, mono),
@@ -212,6 +215,10 @@ class Reporter:
         if mono - self._new_since >= UPDATE_S:
             self._new.clear()
             self._new_since = mono
+
+    def look_again(self) -> None:
+        """What was only counted may be an alert now, and the other way round; open alerts go on."""
+        self._seen.clear()
 
     def forget(self, mono: float) -> None:
         """Another base, or other pseudonyms: everything is looked up again, and what was counted is said."""

@@ -84,6 +84,10 @@ class Reports:
         self._reporter.forget(mono)
         self._reporter.candidate = candidate
 
+    def look_again(self) -> None:
+        """Rules are others from now on: whose block it is is asked again."""
+        self._reporter.look_again()
+
     def names_changed(self, mono: float) -> None:
         """Pseudonyms are others from now on."""
         self._reporter.forget(mono)
