@@ -48,6 +48,7 @@ def shared() -> Config:
         from django.core.management import call_command
 
         call_command("migrate", verbosity=0)
+        call_command("collectstatic", verbosity=0, interactive=False)
     from django.conf import settings
 
     config: Config = getattr(settings, "VIGIE")  # noqa: B009 - a setting of ours, which type checkers do not know

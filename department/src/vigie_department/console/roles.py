@@ -28,7 +28,6 @@ _READ: Final = (
     "exceptionrequest",
     "isolation",
     "neverblock",
-    "observation",
     "policyexception",
     "quarantine",
 )
@@ -54,7 +53,7 @@ _ADMINISTRATOR: Final = _OPERATOR | {
     "view_outgoing",
     "view_receipt",
 }
-_USERS: Final = frozenset({"view_user", "add_user", "change_user", "delete_totpdevice", "view_totpdevice"})
+_USERS: Final = frozenset({"view_user", "add_user", "change_user"})
 
 PERMISSIONS: Final = {READER: _READER, OPERATOR: _OPERATOR, ADMINISTRATOR: _ADMINISTRATOR | _USERS}
 

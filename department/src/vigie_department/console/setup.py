@@ -64,6 +64,7 @@ def build(config: Config, secret_key: str) -> dict[str, Any]:
             "django.contrib.auth.middleware.AuthenticationMiddleware",
             "django_otp.middleware.OTPMiddleware",
             "django.contrib.messages.middleware.MessageMiddleware",
+            "django.middleware.clickjacking.XFrameOptionsMiddleware",
             "vigie_department.console.web.middleware.second_factor",
         ],
         "ROOT_URLCONF": "vigie_department.console.web.urls",

@@ -101,9 +101,14 @@ def load(actor: Actor, data: bytes) -> Imported:
     return done
 
 
+def check_opening(commune: Commune) -> None:
+    """UsageError when the opening hours cannot be read."""
+    opening.parse(commune.opening)
+
+
 def check(commune: Commune) -> None:
     """UsageError when a field is wrong."""
-    opening.parse(commune.opening)
+    check_opening(commune)
     try:
         commune.full_clean(validate_unique=False)
     except ValidationError as error:

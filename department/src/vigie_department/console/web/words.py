@@ -1,0 +1,135 @@
+"""French words for the codes that boxes report."""
+
+from __future__ import annotations
+
+from vigie.contract.codes import Category, DeviceClass, Direction
+from vigie_department.texts import _
+
+
+def rule(word: str) -> str:
+    """What raised an alert; the word itself when it is newer than this console."""
+    return {
+        "toxic-address": _("adresse toxique"),
+        "toxic-name": _("nom toxique"),
+        "local-block": _("blocage décidé par la mairie"),
+        "department-block": _("blocage décidé par le département"),
+        "device-class": _("destination inhabituelle pour ce type d'appareil"),
+        "dynamic": _("comportement suspect"),
+        "isolation": _("isolement"),
+        "quarantine": _("quarantaine"),
+        "inbound": _("connexion entrante non sollicitée"),
+        "spoof": _("usurpation de l'adresse du boîtier"),
+        "roles-set": _("rôles des câbles établis"),
+        "roles-changed": _("câbles intervertis"),
+        "gateway-changed": _("nouvelle passerelle côté internet"),
+        "gateway-on-lan": _("la passerelle semble être côté mairie"),
+        "rogue-router": _("un appareil se fait passer pour un routeur"),
+        "rogue-dhcp": _("un appareil distribue des adresses"),
+        "link-down": _("câble débranché"),
+        "link-up": _("câble branché"),
+        "loop": _("boucle de câblage"),
+        "loop-gone": _("boucle de câblage disparue"),
+        "self-test-failed": _("autotest échoué"),
+        "outbox-loss": _("alertes perdues, file pleine"),
+        "schema-refused": _("message refusé par le boîtier lui-même"),
+        "order-refused": _("ordre refusé"),
+        "local-lift": _("isolement levé sur place"),
+        "update-failed": _("mise à jour échouée"),
+        "clock-wrong": _("horloge fausse"),
+        "disk-full": _("disque plein"),
+        "beacon": _("appels réguliers vers un serveur"),
+        "exfiltration": _("envoi massif de données"),
+        "scan": _("balayage du réseau"),
+        "tunnel": _("tunnel caché"),
+        "new-country": _("pays inhabituel"),
+        "unusual-hours": _("activité à une heure inhabituelle"),
+        # the authority's, about an identity
+        "conflict": _("déjà inscrit, revient sans sa preuve : à vérifier"),
+        "clone": _("deux boîtiers pour une identité"),
+    }.get(word, word)
+
+
+def category(code: int) -> str:
+    """What an indicator is held to be."""
+    known: dict[int, str] = {
+        Category.NONE: _("non précisée"),
+        Category.MALWARE: _("logiciel malveillant"),
+        Category.C2: _("commande de machines piratées"),
+        Category.PHISHING: _("hameçonnage"),
+        Category.SCANNER: _("balayage du réseau"),
+        Category.BRUTEFORCE: _("essais de mots de passe"),
+        Category.SPAM: _("courrier indésirable"),
+        Category.BOTNET: _("réseau de machines piratées"),
+        Category.RANSOMWARE: _("rançongiciel"),
+        Category.STALKERWARE: _("logiciel espion"),
+        Category.CRYPTOMINING: _("minage de cryptomonnaie"),
+        Category.ANONYMISER: _("anonymisation"),
+        Category.SUSPICIOUS: _("suspect"),
+        Category.HIJACKED: _("adresses détournées"),
+        Category.SCAM: _("escroquerie"),
+        Category.DOH: _("DNS chiffré"),
+        Category.TEST: _("indicateur d'essai"),
+    }
+    return known.get(code, str(code))
+
+
+def direction(code: int) -> str:
+    """Who opened what was blocked."""
+    known: dict[int, str] = {
+        Direction.BOTH: _("les deux"),
+        Direction.OUT: _("de la mairie vers internet"),
+        Direction.IN: _("d'internet vers la mairie"),
+    }
+    return known.get(code, str(code))
+
+
+def device_class(code: int) -> str:
+    """What a machine is."""
+    known: dict[int, str] = {
+        DeviceClass.NONE: _("appareil inconnu"),
+        DeviceClass.COMPUTER: _("ordinateur"),
+        DeviceClass.CAMERA: _("caméra"),
+        DeviceClass.PRINTER: _("imprimante"),
+        DeviceClass.PHONE: _("téléphone"),
+        DeviceClass.TV: _("télévision"),
+        DeviceClass.NETWORK: _("équipement réseau"),
+        DeviceClass.STORAGE: _("serveur de fichiers"),
+        DeviceClass.ALARM: _("alarme"),
+        DeviceClass.IOT: _("objet connecté"),
+        DeviceClass.MOBILE: _("mobile"),
+    }
+    return known.get(code, str(code))
+
+
+def action(name: str) -> str:
+    """An audit entry's action, for people who read a box's history."""
+    return {
+        "authority.registered": _("entré au registre"),
+        "authority.enrolled": _("certificat délivré"),
+        "authority.confirmed": _("inscrit"),
+        "authority.renewed": _("certificat renouvelé"),
+        "authority.conflict": _("conflit d'identité"),
+        "authority.clone": _("clone détecté"),
+        "authority.released": _("débloqué par l'autorité"),
+        "authority.revoked": _("révoqué par l'autorité"),
+        "authority.decommissioned": _("mis hors service"),
+        "box.show": _("fiche consultée"),
+        "box.edit": _("fiche modifiée"),
+        "box.assign": _("commune changée"),
+        "box.release": _("déblocage demandé"),
+        "box.revoke": _("révocation"),
+        "box.replaced": _("remplacé"),
+        "box.replaces": _("en remplace un autre"),
+        "box.unknown": _("apparu sans être au registre"),
+        "desired.sign": _("ordres signés et envoyés"),
+        "exception.add": _("exception ajoutée"),
+        "exception.remove": _("exception retirée"),
+        "isolation.order": _("isolement ordonné"),
+        "isolation.lift": _("isolement levé"),
+        "quarantine.order": _("quarantaine ordonnée"),
+        "quarantine.lift": _("quarantaine levée"),
+        "message.aside": _("message illisible mis de côté"),
+        "alert.handled": _("alerte traitée"),
+        "request.grant": _("demande accordée"),
+        "request.refuse": _("demande refusée"),
+    }.get(name, name)

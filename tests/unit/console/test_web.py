@@ -1,0 +1,414 @@
+"""The console as people use it: who gets in, what each role may do, and that it is all in the audit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.test import Client, override_settings
+from django.urls import reverse
+from django.utils import timezone
+from django_otp.oath import TOTP
+from django_otp.plugins.otp_totp.models import TOTPDevice
+
+from tests.support.messages import Outbox, alert, box_id, metric, state
+from tests.support.signing import LocalAuthority, LocalSigner, local
+from vigie_department.console import roles
+from vigie_department.console.models import (
+    Alert,
+    AuditEntry,
+    Box,
+    Commune,
+    ExceptionRequest,
+    Isolation,
+    Observation,
+    PolicyException,
+)
+from vigie_department.console.services import people
+from vigie_department.console.services.audit import Actor
+from vigie_department.console.web.site import site
+from vigie_department.ingest.decode import decode
+from vigie_department.ingest.store import Store
+
+pytestmark = pytest.mark.usefixtures("db")
+
+HOST = "console.vigie.lab"
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(autouse=True)
+def quick() -> Iterator[None]:
+    """Passwords are hashed a hundred times in these tests; how is Django's business."""
+    with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
+        yield
+
+
+class Browser(Client):
+    """Through nginx: HTTPS, the console's name, a client address, in French unless said otherwise."""
+
+    def __init__(self, address: str = "192.0.2.7", language: str = "fr") -> None:
+        super().__init__(HTTP_HOST=HOST, REMOTE_ADDR=address, HTTP_ACCEPT_LANGUAGE=language)
+
+    def request(self, **more: Any) -> Any:
+        return super().request(**{"wsgi.url_scheme": "https", "HTTP_X_FORWARDED_PROTO": "https"} | more)
+
+    def login_as(self, name: str, password: str = PASSWORD) -> Any:
+        return self.post("/login/?next=/", {"username": name, "password": password, "next": "/"})
+
+
+@pytest.fixture
+def person(db: None) -> Any:
+    def make(role: str, name: str = "") -> User:
+        return people.add(Actor("test"), name or role, role, PASSWORD)
+
+    return make
+
+
+@pytest.fixture
+def services(db: None) -> Iterator[tuple[LocalSigner, LocalAuthority]]:
+    with local() as made:
+        yield made
+
+
+@pytest.fixture
+def box(db: None) -> Box:
+    commune = Commune.objects.create(insee="59350", name="Lille", epci="MEL")
+    return Box.objects.create(id=box_id("web"), serial="S-1", state=Box.State.ACTIVE, commune=commune)
+
+
+def code_of(device: TOTPDevice) -> str:
+    totp = TOTP(device.bin_key, device.step, device.t0, device.digits, device.drift)
+    return f"{totp.token():06d}"
+
+
+def enter(name: str, address: str = "192.0.2.7") -> Browser:
+    """Past the second factor."""
+    browser = Browser(address)
+    assert browser.login_as(name).status_code == 302
+    user = User.objects.get(username=name)
+    if roles.needs_second_factor(user):
+        browser.get("/second-facteur/")
+        device = TOTPDevice.objects.get(user=user)
+        assert browser.post("/second-facteur/", {"code": code_of(device)}).status_code == 302
+        TOTPDevice.objects.update(last_t=-1)
+    return browser
+
+
+def actions(*names: str) -> int:
+    return AuditEntry.objects.filter(action__in=names).count()
+
+
+class TestEntering:
+    def test_the_login_page_has_every_header(self) -> None:
+        page = Browser().get("/login/")
+        assert page.status_code == 200
+        assert "default-src 'none'" in page["Content-Security-Policy"]
+        assert page["Strict-Transport-Security"].startswith("max-age=63072000")
+        assert page["X-Frame-Options"] == "DENY"
+        assert page["Cache-Control"]
+        cookie = page.cookies["__Host-vigie-csrf"]
+        assert (cookie["secure"], cookie["httponly"], cookie["samesite"]) == (True, True, "Strict")
+
+    def test_nothing_in_it_needs_an_inline_script_or_style(self, person: Any, box: Box) -> None:
+        person("operator")
+        browser = enter("operator")
+        pages = ["/login/", "/", "/console/box/", f"/console/box/{box.pk}/change/", "/console/policyexception/add/"]
+        for address in pages:
+            text = browser.get(address).content.decode()
+            inline = re.findall(
+                r"<script(?![^>]*\b(?:src|type=\"application/json\"))[^>]*>|<style|\son\w+=|javascript:", text
+            )
+            assert not inline, f"{address}: {inline}"
+
+    def test_plain_http_and_other_names_are_refused(self) -> None:
+        assert Client(HTTP_HOST=HOST).get("/login/").status_code == 301
+        browser = Browser()
+        browser.defaults["HTTP_HOST"] = "evil.example"
+        assert browser.get("/login/").status_code == 400
+
+    def test_french_first_english_second(self) -> None:
+        assert 'lang="fr"' in Browser(language="de").get("/login/").content.decode()
+        assert 'lang="en"' in Browser(language="en").get("/login/").content.decode()
+
+    def test_a_reader_needs_no_second_factor(self, person: Any) -> None:
+        person("reader")
+        assert enter("reader").get("/").status_code == 200
+
+    @pytest.mark.parametrize("role", ["operator", "administrator"])
+    def test_who_can_change_boxes_does(self, person: Any, role: str, box: Box) -> None:
+        person(role)
+        browser = Browser()
+        assert browser.login_as(role).status_code == 302
+        for page in ("/", "/console/box/", f"/console/box/{box.pk}/change/"):
+            assert browser.get(page)["Location"] == "/second-facteur/"
+        assert browser.post("/console/box/", {"action": "revoke"})["Location"] == "/second-facteur/"
+        enrolment = browser.get("/second-facteur/")
+        assert b"data:image/svg+xml;base64," in enrolment.content
+        device = TOTPDevice.objects.get()
+        assert browser.post("/second-facteur/", {"code": "000000"}).status_code == 200
+        assert not TOTPDevice.objects.get().confirmed
+        TOTPDevice.objects.update(throttling_failure_count=0, throttling_failure_timestamp=None)
+        assert browser.post("/second-facteur/", {"code": code_of(device)})["Location"] == "/"
+        assert browser.get("/").status_code == 200
+        assert actions("user.enrol-factor") == 1
+
+    def test_the_secret_is_shown_at_enrolment_only(self, person: Any) -> None:
+        person("operator")
+        enter("operator")
+        browser = Browser()
+        browser.login_as("operator")
+        assert b"data:image" not in browser.get("/second-facteur/").content
+
+    def test_guesses_of_the_code_are_slowed_down(self, person: Any) -> None:
+        person("operator")
+        enter("operator")
+        browser = Browser()
+        browser.login_as("operator")
+        browser.post("/second-facteur/", {"code": "000000"})
+        device = TOTPDevice.objects.get()
+        answer = browser.post("/second-facteur/", {"code": code_of(device)})
+        assert answer.status_code == 200, "the right code right after a wrong one is refused for a while"
+        assert actions("login.second-factor-failed") == 2
+
+    def test_guesses_of_the_password_are_limited(self, person: Any) -> None:
+        person("reader")
+        browser = Browser()
+        for _ in range(5):
+            browser.login_as("reader", "wrong")
+        assert "Trop d'essais" in browser.login_as("reader").content.decode().replace("&#x27;", "'")
+        assert actions("login.failed") == 5, "what is refused unseen is not counted on"
+        assert Browser(address="192.0.2.8").login_as("reader").status_code == 302, "others are locked out"
+
+    def test_an_address_is_limited_over_all_names(self) -> None:
+        browser = Browser()
+        for number in range(20):
+            browser.login_as(f"nobody{number}", "wrong")
+        assert "Trop d'essais" in browser.login_as("somebody").content.decode().replace("&#x27;", "'")
+        assert set(AuditEntry.objects.values_list("actor", flat=True)) == {"?"}, "a mistyped password is kept"
+
+
+class TestReading:
+    @pytest.mark.usefixtures("services")
+    def test_every_page_opens_for_every_role(self, person: Any, box: Box) -> None:
+        fill(box)
+        for role in people.ROLES:
+            user = person(role)
+            browser = enter(role)
+            for model, page in site._registry.items():
+                place = f"admin:{model._meta.app_label}_{model._meta.model_name}"
+                permitted = user.has_perm(f"{model._meta.app_label}.view_{model._meta.model_name}")
+                answer = browser.get(reverse(f"{place}_changelist"))
+                assert answer.status_code == (200 if permitted else 403), f"{role} {model.__name__}"
+                one = model._default_manager.first()
+                if permitted and one is not None:
+                    answer = browser.get(reverse(f"{place}_change", args=[one.pk]))
+                    assert answer.status_code == 200, f"{role} {model.__name__} {one.pk}"
+                if permitted and page.search_fields:
+                    assert browser.get(reverse(f"{place}_changelist") + "?q=lille").status_code == 200, model.__name__
+        assert (
+            AuditEntry.objects.filter(action="box.show", box=box.pk, actor="reader", address="192.0.2.7").count() == 1
+        )
+
+    def test_a_list_is_not_a_consultation(self, person: Any, box: Box) -> None:
+        person("reader")
+        enter("reader").get("/console/box/")
+        assert actions("box.show") == 0
+
+    def test_boxes_are_found_and_filtered(self, person: Any, box: Box) -> None:
+        Box.objects.create(id=box_id("other"), state=Box.State.REVOKED)
+        person("reader")
+        browser = enter("reader")
+        for query, found in (
+            ("?q=lille", True),
+            ("?q=59350", True),
+            ("?q=S-1", True),
+            ("?state__exact=revoked", False),
+            ("?commune__epci=MEL", True),
+        ):
+            assert (box.pk in browser.get(f"/console/box/{query}").content.decode()) is found, query
+
+    def test_candidates_are_shown_from_three_communes_up(self, person: Any) -> None:
+        now = timezone.now()
+        for number in range(3):
+            commune = Commune.objects.create(insee=f"5900{number}", name=f"C{number}")
+            for twin in range(2):
+                one = Box.objects.create(id=box_id(f"o{number}{twin}"), commune=commune)
+                for name in ("three.example", "two.example"):
+                    if number < 2 or name == "three.example":
+                        Observation.objects.create(box=one, candidate=7, indicator=name, count=5, last=now)
+        person("reader")
+        text = enter("reader").get("/observations/").content.decode()
+        assert "three.example" in text
+        assert "two.example" not in text, "four boxes of two communes are two communes"
+        assert "C0" not in text
+
+
+class TestActing:
+    def act(self, browser: Browser, box: Box, name: str, **values: Any) -> Any:
+        selected = {"action": name, "_selected_action": box.pk}
+        asked = browser.post("/console/box/", selected)
+        assert asked.status_code == 200, f"{name} does not ask"
+        assert b'name="apply"' in asked.content
+        return browser.post("/console/box/", selected | {"apply": "1"} | values, follow=True)
+
+    def test_a_reader_may_not(self, person: Any, box: Box, services: tuple[LocalSigner, LocalAuthority]) -> None:
+        person("reader")
+        browser = enter("reader")
+        for name in ("release", "revoke", "isolate", "self_test", "restart"):
+            browser.post("/console/box/", {"action": name, "_selected_action": box.pk, "apply": "1", "why": "x"})
+        browser.post(f"/console/box/{box.pk}/change/", {"location": "ailleurs"})
+        assert browser.get("/console/policyexception/add/").status_code == 403
+        assert services[0].signed == []
+        assert services[1].asked == []
+        assert Box.objects.get().location == ""
+
+    def test_an_operator_isolates_and_does_not_revoke(
+        self, person: Any, box: Box, services: tuple[LocalSigner, LocalAuthority]
+    ) -> None:
+        person("operator")
+        browser = enter("operator")
+        self.act(browser, box, "isolate", level="2", hours="1", why="rançongiciel")
+        assert Isolation.objects.get().created_by == "operator"
+        assert services[0].signed[-1].isolation.level == 2
+        browser.post("/console/box/", {"action": "revoke", "_selected_action": box.pk, "apply": "1", "why": "x"})
+        assert services[1].asked == []
+        entry = AuditEntry.objects.get(action="isolation.order")
+        assert (entry.actor, entry.address, entry.detail["reason"]) == ("operator", "192.0.2.7", "rançongiciel")
+
+    def test_an_administrator_revokes(
+        self, person: Any, box: Box, services: tuple[LocalSigner, LocalAuthority]
+    ) -> None:
+        person("administrator")
+        self.act(enter("administrator"), box, "revoke", why="volé")
+        assert services[1].asked == [("revoke", box.pk, "volé")]
+        assert Box.objects.get().state == Box.State.REVOKED
+
+    def test_what_a_service_refuses_is_said(
+        self, person: Any, box: Box, services: tuple[LocalSigner, LocalAuthority]
+    ) -> None:
+        person("operator")
+        services[0].away = True
+        page = self.act(enter("operator"), box, "self_test", why="x").content.decode()
+        assert "signer: away" in page
+
+    def test_a_conflict_is_released(self, person: Any, box: Box, services: tuple[LocalSigner, LocalAuthority]) -> None:
+        box.state = Box.State.CONFLICT
+        box.save()
+        person("operator")
+        self.act(enter("operator"), box, "release", why="appelé la mairie")
+        assert services[1].asked == [("release", "S-1", "appelé la mairie")]
+
+    def test_a_box_is_edited(self, person: Any, box: Box, services: tuple[LocalSigner, LocalAuthority]) -> None:
+        person("operator")
+        values = {"commune": box.commune_id, "location": "baie 2", "inbound": "refuse", "lot": "L2", "notes": ""}
+        answer = enter("operator").post(f"/console/box/{box.pk}/change/", values)
+        assert answer.status_code == 302, answer.content.decode()[-2000:]
+        assert services[0].signed[-1].settings.inbound == "refuse"
+        assert AuditEntry.objects.get(action="box.edit").detail["changed"]["location"] == ["", "baie 2"]
+
+    def test_an_exception_from_an_alert(
+        self, person: Any, box: Box, services: tuple[LocalSigner, LocalAuthority]
+    ) -> None:
+        fill(box)
+        person("operator")
+        browser = enter("operator")
+        page = browser.get(f"/console/alert/{Alert.objects.get().pk}/change/").content.decode()
+        link = re.search(r'href="(/console/policyexception/add/\?[^"]+)"', page)
+        assert link, page[-3000:]
+        form = browser.get(link[1].replace("&amp;", "&")).content.decode()
+        assert 'value="toxic.example"' in form
+        until = timezone.localtime() + timedelta(days=10)
+        values = {
+            "box": box.pk,
+            "action": "allow",
+            "target": "toxic.example",
+            "until_0": f"{until:%Y-%m-%d}",
+            "until_1": "12:00:00",
+            "note": "logiciel d'état civil",
+        }
+        answer = browser.post("/console/policyexception/add/", values)
+        assert answer.status_code == 302, answer.content.decode()[-3000:]
+        assert [one.target for one in services[0].signed[-1].exceptions] == ["toxic.example"]
+        assert PolicyException.objects.get().created_by == "operator"
+        refused = browser.post("/console/policyexception/add/", values | {"target": "10.0.0.0/8"})
+        assert "trop large" in refused.content.decode()
+        assert PolicyException.objects.count() == 1
+
+    def test_alerts_are_dealt_with_and_requests_answered(
+        self, person: Any, box: Box, services: tuple[LocalSigner, LocalAuthority]
+    ) -> None:
+        fill(box)
+        person("operator")
+        browser = enter("operator")
+        browser.post("/console/alert/", {"action": "mark", "_selected_action": Alert.objects.get().pk})
+        assert Alert.objects.get().handled_by == "operator"
+        row = ExceptionRequest.objects.get()
+        browser.post(
+            "/console/exceptionrequest/", {"action": "grant", "_selected_action": row.pk, "apply": "1"}, follow=True
+        )
+        assert PolicyException.objects.get().target == "wanted.example"
+        assert ExceptionRequest.objects.get().state == "granted"
+
+    def test_history_cannot_be_changed(self, person: Any, box: Box) -> None:
+        person("administrator")
+        browser = enter("administrator")
+        entry = AuditEntry.objects.first()
+        assert entry is not None
+        for page in (f"/console/auditentry/{entry.pk}/change/", f"/console/auditentry/{entry.pk}/delete/"):
+            assert browser.post(page, {"actor": "x", "post": "yes"}).status_code == 403
+        assert browser.post("/console/auditentry/", {"action": "delete_selected", "_selected_action": entry.pk})
+        assert AuditEntry.objects.filter(pk=entry.pk, actor=entry.actor).exists()
+
+
+class TestPeople:
+    def test_an_administrator_gives_one_of_three_roles(self, person: Any) -> None:
+        person("administrator")
+        other = Group.objects.create(name="Autre")
+        browser = enter("administrator")
+        values = {
+            "username": "anne",
+            "usable_password": "true",
+            "password1": PASSWORD + "!",
+            "password2": PASSWORD + "!",
+            "groups": [Group.objects.get(name=roles.OPERATOR).pk],
+        }
+        assert browser.post("/auth/user/add/", values | {"groups": [other.pk]}).status_code == 200
+        assert browser.post("/auth/user/add/", values).status_code == 302
+        anne = User.objects.get(username="anne")
+        assert (anne.is_staff, anne.is_superuser) == (True, False)
+        assert AuditEntry.objects.get(action="user.add", object_id=str(anne.pk)).detail["role"] == [roles.OPERATOR]
+        edit = {"username": "anne", "is_active": "on", "is_superuser": "on", "groups": values["groups"]}
+        browser.post(f"/auth/user/{anne.pk}/change/", edit)
+        assert not User.objects.get(username="anne").is_superuser
+
+    def test_an_operator_may_not(self, person: Any) -> None:
+        person("operator")
+        assert enter("operator").get("/auth/user/").status_code == 403
+
+    def test_a_lost_telephone(self, person: Any) -> None:
+        person("administrator")
+        lost = person("operator", "lost")
+        enter("lost")
+        enter("administrator").post("/auth/user/", {"action": "reset_factor", "_selected_action": lost.pk})
+        assert not TOTPDevice.objects.filter(user=lost).exists()
+        assert actions("user.reset-factor") == 1
+
+
+def fill(box: Box) -> None:
+    """A bit of everything."""
+    outbox = Outbox(box.pk)
+    consent = {"at": 1_790_000_000, "by": "mairie"}
+    request = {"indicator": "wanted.example", "device": None, "days": 30, "words": "Urgent", "consent": consent}
+    messages = [
+        outbox.message("alert", alert(1, severity=3)),
+        outbox.message("metric", metric()),
+        outbox.message("request", request),
+        outbox.message("diagnostic", {"command": "ab" * 16, "consent": consent, "items": {"dmesg": "…"}}),
+        Outbox(box.pk, boot="c" * 32).message("state", state()),
+        (f"vigie/v1/{box.pk}/up/alert", b"\xff"),
+    ]
+    Store().write([decode(topic, payload) for topic, payload in messages])
