@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pwd
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from vigie.contract import dsse
 from vigie.contract.trust import SteeringKeys
 from vigie.errors import BaseError, DaemonError, KernelError, UsageError
 from vigie.filter import department_second
+from vigie.filter.api import PEER
 from vigie.filter.department import OrderError
 from vigie.filter.department_ops import DepartmentOps
 
@@ -87,6 +90,7 @@ def test_the_box_s_id_is_that_of_its_credentials(tmp_path: Path) -> None:
 class Config:
     trust: Path
     box_state: Path
+    link_user: str = ""
 
 
 @dataclass
@@ -179,6 +183,33 @@ def test_lists_are_built_in_once(link: Link) -> None:
     link.fails = False
     link.call(policy=link.world.document().to_dict())
     assert link.engine.problems == {}
+
+
+@pytest.fixture
+def peer() -> Iterator[Callable[[int], object]]:
+    """Sets who asks."""
+    token = PEER.set(-1)
+    yield PEER.set
+    PEER.reset(token)
+
+
+def test_with_a_user_of_its_own_only_the_link_brings_orders(link: Link, peer: Callable[[int], object]) -> None:
+    """The page is of the group too, and what it serves comes from the web."""
+    link.engine.config.link_user = "nobody"
+    nobody, page = pwd.getpwnam("nobody").pw_uid, 54_321
+    policy = link.world.document().to_dict()
+    for uid, allowed in ((page, False), (-1, False), (nobody, True), (0, True)):
+        peer(uid)
+        if allowed:
+            assert link.call(policy=policy)["version"] == 1
+        else:
+            with pytest.raises(DaemonError, match="link_user"):
+                link.call(policy=policy)
+    peer(page)
+    assert link.call("department-show")["version"] == 1
+    link.engine.config.link_user = "no-such-user"
+    with pytest.raises(DaemonError, match="link_user"):
+        link.call(policy=policy)
 
 
 def test_errors_begin_with_a_code(link: Link) -> None:

@@ -116,6 +116,7 @@ class Config:
     state_dir: Path = Path("/data/vigie/filter")
     socket: Path = Path("/run/vigie/filter.sock")
     socket_group: str = ""
+    link_user: str = ""  # of the group, who alone takes reports and brings orders; "" the whole group
     base: Path = Path("/data/vigie/base.vgb")
     builtin_base: Path = Path("/usr/share/vigie/base.vgb")
     image: Path = Path("/data/vigie/base.img")  # what the early loader maps at the next boot

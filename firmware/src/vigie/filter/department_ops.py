@@ -16,6 +16,7 @@ from vigie.filter import department_second, status
 from vigie.filter.api import Operation, Params
 from vigie.filter.department import OrderError
 from vigie.filter.engine import Engine
+from vigie.filter.privilege import only
 
 log = logging.getLogger("vigie.filter")
 
@@ -32,7 +33,8 @@ class DepartmentOps:
 
     def once(self) -> Mapping[str, Operation]:
         """Operations that answer once."""
-        return {"department": self._department, "department-show": self._show}
+        ordered = only(self._engine.config.link_user, {"department": self._department})
+        return {**ordered, "department-show": self._show}
 
     async def _department(self, params: Params) -> dict[str, Any]:
         engine, layer = self._engine, self._engine.department

@@ -18,6 +18,7 @@ from vigie.filter.api import Operation, Params
 from vigie.filter.engine import Engine
 from vigie.filter.outbox import LIMIT_MAX, OutboxFull, Row
 from vigie.filter.params import text, whole
+from vigie.filter.privilege import only
 
 TAKE_DEFAULT = 100
 
@@ -30,12 +31,13 @@ class OutboxOps:
 
     def once(self) -> Mapping[str, Operation]:
         """Operations that answer once."""
-        return {
+        operations: Mapping[str, Operation] = {
             "outbox": self._outbox,
             "outbox-received": self._received,
             "outbox-add": self._add,
             "outbox-stats": self._stats,
         }
+        return only(self._engine.config.link_user, operations)
 
     async def _outbox(self, params: Params) -> dict[str, Any]:
         limit = whole(params, "limit", 1, LIMIT_MAX, TAKE_DEFAULT)
