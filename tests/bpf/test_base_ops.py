@@ -17,7 +17,7 @@ from vigie.contract import dsse
 from vigie.contract.base import OVERRIDE_TYPE, Override
 from vigie.contract.trust import SteeringKeys
 from vigie.errors import BaseError, UsageError
-from vigie.filter import base_store
+from vigie.filter import base_ops, base_store
 from vigie.filter.api import PEER
 from vigie.filter.base.basefile import open_base, pack_base
 from vigie.filter.base.deltaformat import pack_delta
@@ -167,6 +167,12 @@ def test_a_delta_over_an_essential_name_is_built_whole(box: Box) -> None:
     said = box.apply_delta(delta(OLD, below))
     assert (said["way"], said["version"], said["kept"]) == ("rebuilt", 2, True)
     assert box.kept == 2 and box.call("base-show")["version"] == 2
+
+
+def test_a_delta_too_large_for_the_loop_is_worked_out_elsewhere(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base_ops, "PATCH_MAX", 3)
+    assert box.apply_delta(delta(OLD, NEW))["way"] == "rebuilt"
+    assert box.kept == 2 and box.blocks("45.9.9.9")
 
 
 def test_a_whole_file(box: Box) -> None:

@@ -102,8 +102,8 @@ def test_parts_of_different_times_are_not_mixed(steady: Box, repository: Simulat
 @pytest.mark.parametrize(
     "what", ["timestamp.json", "2.root.json", "snapshot.json", "base.json", "current.json", ".vgb"]
 )
-@pytest.mark.parametrize("announced", [True, False])
-def test_endless_data_is_cut_off(steady: Box, repository: Simulator, web: Web, what: str, announced: bool) -> None:
+@pytest.mark.parametrize("how", ["announced", "chunked", "until closed"])
+def test_endless_data_is_cut_off(steady: Box, repository: Simulator, web: Web, what: str, how: str) -> None:
     repository.release(repository.add(base(2)))
     sent = 0
 
@@ -112,14 +112,16 @@ def test_endless_data_is_cut_off(steady: Box, repository: Simulator, web: Web, w
         if not path.endswith(what):
             return False
         handler.send_response(200)
-        if announced:
+        if how == "announced":
             handler.send_header("Content-Length", str(1 << 40))
-        else:
-            handler.close_connection = True
+        elif how == "chunked":
+            handler.send_header("Transfer-Encoding", "chunked")
+        handler.close_connection = True
         handler.end_headers()
+        piece = b"10000\r\n" + bytes(65536) + b"\r\n" if how == "chunked" else bytes(65536)
         try:
             while sent < 64 << 20:
-                handler.wfile.write(bytes(65536))
+                handler.wfile.write(piece)
                 sent += 65536
         except OSError:
             handler.close_connection = True

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.integration.update.conftest import BOX, NETS, Box, make_box
 from tests.integration.update.repository_side import DAY, Simulator
-from tests.integration.update.web_side import Pki, Web, make_pki, serving
+from tests.integration.update.web_side import HOST, Pki, Proxy, Web, make_pki, serving
 from tests.unit.base_delta.bases import simple
 from vigie.contract.base import Override, ring
 from vigie.contract.dsse import public_bytes
@@ -306,6 +306,37 @@ def test_a_box_that_lost_its_base_takes_it_again(box: Box, repository: Simulator
     repository.release(repository.add(base(1)))
     box.look()
     box.filter.data = first
+    assert (box.look().code, box.version) == (Code.UPDATED, 1)
+
+
+def test_through_the_proxy_of_the_town_hall(box: Box, repository: Simulator, web: Web) -> None:
+    repository.release(repository.add(base(1)))
+    with Proxy() as proxy:
+        box.config = replace(box.config, proxy=proxy.url, addresses={HOST: "192.0.2.1"})
+        assert (box.restarted().look().code, box.version) == (Code.UPDATED, 1)
+        assert set(proxy.asked) == {f"{HOST}:{web.port}"}
+    with Proxy(refuses=True) as proxy:
+        box.config = replace(box.config, proxy=proxy.url)
+        assert box.restarted().look().code == Code.PROXY
+
+
+def test_a_chunked_answer_is_an_answer(box: Box, repository: Simulator, web: Web) -> None:
+    repository.release(repository.add(base(1)))
+
+    def chunked(path: str, handler: Any) -> bool:
+        data = web.files.get(path)
+        if data is None:
+            return False
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for at in range(0, len(data), 1000):
+            piece = data[at : at + 1000]
+            handler.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+        handler.wfile.write(b"0\r\n\r\n")
+        return True
+
+    web.twist = chunked
     assert (box.look().code, box.version) == (Code.UPDATED, 1)
 
 

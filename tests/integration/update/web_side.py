@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import socket
 import ssl
 import threading
 import time
@@ -163,3 +164,57 @@ def drip(handler: Any, data: bytes, seconds: float, limit: float = 30.0) -> None
                 return
     except OSError:
         handler.close_connection = True
+
+
+class Proxy:
+    """An HTTP proxy that makes tunnels (CONNECT) to the loopback, or refuses to. asked: what was wanted."""
+
+    def __init__(self, *, refuses: bool = False) -> None:
+        self.asked: list[str] = []
+        self._refuses = refuses
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self) -> Proxy:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(5)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                inside, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._tunnel, args=(inside,), daemon=True).start()
+
+    def _tunnel(self, inside: socket.socket) -> None:
+        with inside:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += inside.recv(4096)
+            wanted = head.split()[1].decode()
+            self.asked.append(wanted)
+            if self._refuses:
+                inside.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+                return
+            with socket.create_connection(("127.0.0.1", int(wanted.rpartition(":")[2]))) as outside:
+                inside.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                back = threading.Thread(target=_pump, args=(outside, inside), daemon=True)
+                back.start()
+                _pump(inside, outside)
+                back.join(5)
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    try:
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+    except OSError:
+        return

@@ -10,6 +10,7 @@ cut in between leaves the base before, whole.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -42,6 +43,8 @@ log = logging.getLogger("vigie.filter")
 WINDOW_FILE: Final = "base-window.json"
 STEERING: Final = "steering.json"
 SERIAL_MAX: Final = (1 << 63) - 1
+#: Places that may change within the loop's own thread; more are worked out in another process.
+PATCH_MAX: Final = 20_000
 
 
 class BaseOps:
@@ -54,6 +57,10 @@ class BaseOps:
         self._keeping: asyncio.Task[None] | None = None
         self._disk = engine.config.base  # the file that they start from
         self._staged = engine.config.base.with_name(engine.config.base.name + ".staged")
+        self._patched = engine.config.base.with_name(engine.config.base.name + ".patched")
+        for left in (self._staged, self._patched):  # by a power cut
+            with contextlib.suppress(OSError):
+                left.unlink(missing_ok=True)
 
     def once(self) -> Mapping[str, Operation]:
         """Operations that answer once."""
@@ -135,6 +142,8 @@ class BaseOps:
             data, delta, change = await asyncio.to_thread(_read_delta, path)
             info, source = self._after(delta, wanted), self._source()
             try:
+                if len(change) > PATCH_MAX:
+                    raise DeltaError(f"{len(change)} changes at once")
                 self._engine.patch_base(change, info)
             except (DeltaError, ImageError) as e:
                 log.info("base %d is built whole: %s", delta.to_serial, e)
@@ -175,13 +184,11 @@ class BaseOps:
     async def _rebuilt(self, data: bytes, wanted: int, start: float) -> dict[str, Any]:
         """The long way: the file on disk is patched first, then loaded whole."""
         await self._kept()
-        config = self._engine.config
-        patched = config.base.with_name(config.base.name + ".patched")
         try:
-            await asyncio.to_thread(base_store.patch_on_disk, self._source(), [data], patched)
-            said = await self._apply_file(patched, wanted, "")
+            await asyncio.to_thread(base_store.patch_on_disk, self._source(), [data], self._patched)
+            said = await self._apply_file(self._patched, wanted, "")
         finally:
-            patched.unlink(missing_ok=True)
+            self._patched.unlink(missing_ok=True)
         return {**said, "in_force_ms": round(1000 * (time.perf_counter() - start), 1), "way": "rebuilt"}
 
     def _source(self) -> Path:
