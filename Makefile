@@ -35,10 +35,11 @@ test: preflight lint ## everything: lint, types, unit, kernel, namespaces
 test-fast: setup ## under a minute, without root: no kernel, no namespaces, nothing slow
 	@$(PYTHON_ENV) -m pytest -m "not netns and not bpf and not integration and not slow" $(ARGS)
 
-lint: setup ## ruff and mypy
+lint: setup ## ruff, mypy, the published list of fields
 	@$(PYTHON_ENV) -m ruff check .
 	@$(PYTHON_ENV) -m ruff format --check .
 	@$(PYTHON_ENV) -m mypy
+	@$(PYTHON_ENV) scripts/privacy_table.py --check
 
 messages: setup ## bring the translations in line with the texts in the code
 	@$(PYTHON_ENV) scripts/catalogues.py update

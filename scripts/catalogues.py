@@ -40,7 +40,7 @@ BLOCK = re.compile(r"\{%-?\s*blocktranslate\b")
 
 
 def django_template(
-    file: BinaryIO, _keywords: Any, _tags: Collection[str], _options: dict[str, Any]
+    file: BinaryIO, keywords: Any, comment_tags: Collection[str], options: dict[str, Any]
 ) -> Iterator[tuple[int, str, str, list[str]]]:
     """An extraction method of babel for Django's templates: `{% translate "…" %}`, the one form that is allowed."""
     text = file.read().decode()
