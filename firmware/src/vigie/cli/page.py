@@ -31,7 +31,7 @@ def _page(args: argparse.Namespace) -> int:
 def _address(args: argparse.Namespace) -> int:
     import logging
 
-    from vigie.host.addressing import Service
+    from vigie.host.address_service import Service
     from vigie.host.boxconfig import load
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")

@@ -78,7 +78,7 @@ def read(folder: Path) -> Status:
         return Status()
     try:
         return _status(value)
-    except (TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         return Status()
 
 

@@ -128,7 +128,7 @@ class Intervals:
 class PageConfig:
     """The page. listen: address and port; the filter's `page_ports` must hold the port."""
 
-    address: str = "0.0.0.0"  # noqa: S104 - on-link clients of br0; the data path lets nobody else reach it
+    address: str = "::"  # IPv4 too; on-link clients of the bridge only (`page.guard`)
     port: int = 80
 
 
