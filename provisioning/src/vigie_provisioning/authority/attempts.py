@@ -38,4 +38,4 @@ class Attempts:
         for (serial, why), (count, source) in gathered.items():
             fresh = records.attempt(db, serial, why, count, source, now)
             if fresh and why == "unknown" and not self._events.wait("", now):
-                records.event(db, now, "unknown", serial, "", {"source": source})
+                records.event(db, now, "unknown", serial, "", {})

@@ -137,7 +137,7 @@ def _http(front: Front) -> _Http:
             proxy_headers=False,
             backlog=2048,
             limit_concurrency=CONNECTIONS_MAX,
-            timeout_keep_alive=30,
+            timeout_keep_alive=120,  # longer than nginx keeps its side, which would else write into a closed one
             timeout_graceful_shutdown=10,
         )
     )

@@ -40,7 +40,6 @@ from vigie_provisioning.authority import proofs, records
 from vigie_provisioning.authority.attempts import Attempts
 from vigie_provisioning.authority.ca import pem
 from vigie_provisioning.authority.checks import csr_public_key, load_public, p256
-from vigie_provisioning.authority.clock import ClockError
 from vigie_provisioning.authority.config import Config
 from vigie_provisioning.authority.limits import Buckets, source_of
 from vigie_provisioning.authority.profiles import new_key
@@ -48,7 +47,7 @@ from vigie_provisioning.authority.records import Held
 from vigie_provisioning.authority.service import Granted, Publish, Refused, Service, Wish, usable
 from vigie_provisioning.authority.token import Ticket, Tickets, derived_key
 from vigie_provisioning.authority.writer import Writer
-from vigie_provisioning.errors import BusyError, CaError, StoreError
+from vigie_provisioning.errors import BusyError, CaError, ProvisioningError
 
 log = logging.getLogger("vigie.authority")
 
@@ -233,7 +232,7 @@ class Front:
             answer = await handler(call)
         except BusyError:
             return busy(503, 5.0)
-        except (StoreError, CaError, ClockError) as e:
+        except (ProvisioningError, sqlite3.Error) as e:
             log.error("%s", e)
             return busy(503, 60.0)
         if answer.status == 403:

@@ -16,6 +16,7 @@ from vigie_provisioning.errors import NotFoundError
 
 ATTEMPTS_MAX = 1000
 KEEP_EXPIRED_S = 400 * 86_400
+KEEP_ATTEMPTS_S = 30 * 86_400
 
 
 @dataclass(slots=True, frozen=True)
@@ -208,6 +209,8 @@ def remember(db: sqlite3.Connection, name: str, value: str) -> None:
 
 
 def prune(db: sqlite3.Connection, now: int) -> None:
-    """Forgets used challenges that no longer count, and certificates long expired."""
+    """Forgets used challenges, addresses of strangers, and what is long over."""
     db.execute("DELETE FROM used WHERE expires < ?", (now,))
+    db.execute("DELETE FROM attempts WHERE last < ?", (now - KEEP_ATTEMPTS_S,))
+    db.execute("DELETE FROM events WHERE at < ?", (now - KEEP_EXPIRED_S,))
     db.execute("DELETE FROM certificates WHERE not_after < ?", (now - KEEP_EXPIRED_S,))

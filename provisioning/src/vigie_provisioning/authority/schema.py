@@ -1,7 +1,8 @@
 """The authority's database: SQLite, write-ahead log, flushed at each commit.
 
-Times are Unix seconds. Certificates are kept until 400 days after their end: who had which certificate when is asked
-long after. `events` only grows; its id is what the console follows.
+Times are Unix seconds. Certificates are kept until 400 days after their end, events for 400 days: who had which
+certificate when is asked long after. Addresses of strangers (`attempts`) go after 30 days. Ids of `events` are never
+used again: they are what the console follows.
 """
 
 from __future__ import annotations
