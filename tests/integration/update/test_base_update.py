@@ -398,6 +398,23 @@ def test_the_service_looks_when_told(box: Box, repository: Simulator) -> None:
     assert not thread.is_alive() and not (box.config.paths.run / "update.sock").exists()
 
 
+def test_the_service_begins_when_the_box_is_enrolled(box: Box, repository: Simulator) -> None:
+    repository.release(repository.add(base(1)))
+    current = box.config.paths.enrol / "current"
+    current.rename(current.with_name("later"))
+    service = Service(box.config, box.update)
+    thread = threading.Thread(target=service.run)
+    thread.start()
+    try:
+        _until(lambda: box.update.store.status().code == Code.NOT_ENROLLED)
+        current.with_name("later").rename(current)
+        _until(lambda: box.version == 1)
+    finally:
+        service.stop()
+        thread.join(10)
+    assert not thread.is_alive()
+
+
 def _until(condition: Any, seconds: float = 15.0) -> None:
     end = time.monotonic() + seconds
     while not condition():

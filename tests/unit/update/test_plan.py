@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vigie.contract.base import Delta, Descriptor, File, base_path, delta_path, ring
+from vigie.contract.limits import VERSION_JUMP_MAX
 from vigie.host.boxconfig import UpdateIntervals
 from vigie.update.codes import Code, sentence
 from vigie.update.plan import InForce, Memory, Nothing, Take, cheapest, decide
@@ -56,6 +57,15 @@ def test_what_is_in_force_stays() -> None:
 def test_older_is_never_taken() -> None:
     assert decide(published(3), BOX, running(4), took(4), volunteer=False) == Nothing(older=True)
     assert decide(published(3), BOX, running(1, "image"), took(4), volunteer=False) == Nothing(older=True)
+
+
+def test_versions_do_not_leap() -> None:
+    far = 5 + VERSION_JUMP_MAX
+    assert decide(published(far), BOX, running(5), took(5), volunteer=False) != Nothing(leap=True)
+    assert decide(published(far + 1), BOX, running(5), took(5), volunteer=False) == Nothing(leap=True)
+    assert decide(published(2**62), BOX, running(1, "image"), Memory(), volunteer=False) == Nothing(leap=True)
+    offered = published(5, candidate=file(2**62))
+    assert decide(offered, BOX, running(5), took(5), volunteer=True) == Nothing(leap=True)
 
 
 def test_outside_the_wave() -> None:

@@ -86,6 +86,14 @@ class BaseUpdate:
         self.store.tell(after)
         return after
 
+    def enrolled(self) -> bool:
+        """Whether this box has an id, so that it can know which wave it is in. Cheap."""
+        try:
+            credentials.load(self._config.paths)
+        except NotEnrolled:
+            return False
+        return True
+
     # ---- the steps ---------------------------------------------------------------------------------------------
 
     def _look(self, before: Status) -> Status:
@@ -118,7 +126,8 @@ class BaseUpdate:
         )  # fmt: skip
         if isinstance(todo, Nothing):
             wanted = published.wanted(box)
-            code = Code.OLDER if todo.older else Code.UP_TO_DATE if wanted is not None else Code.NOTHING
+            code = Code.UP_TO_DATE if wanted is not None else Code.NOTHING
+            code = Code.OLDER if todo.older else Code.LEAP if todo.leap else code
             return replace(now, code=code.value, wanted=wanted.version if wanted is not None else 0)
         now = replace(now, wanted=todo.target.version)
         try:

@@ -32,6 +32,7 @@ class Code(StrEnum):
     MALFORMED = "malformed"
     MISSING = "missing"
     OLDER = "older"
+    LEAP = "leap"
     TRUST = "trust"
     DISK_FULL = "disk-full"
     DISK = "disk"
@@ -75,6 +76,7 @@ def sentence(code: str) -> str:
         Code.MALFORMED: _("Ce que le serveur publie est incompréhensible : la base en service reste."),
         Code.MISSING: _("Un fichier annoncé n'est pas publié : la base en service reste."),
         Code.OLDER: _("La base publiée est plus ancienne que celle du boîtier : elle est ignorée."),
+        Code.LEAP: _("Le numéro de la base publiée est invraisemblable : elle est ignorée, prévenez le département."),
         Code.TRUST: _("Les clés publiques du département manquent sur ce boîtier : il doit retourner à l'atelier."),
         Code.DISK_FULL: _("La mémoire du boîtier est pleine : la base en service reste."),
         Code.DISK: _("La mémoire du boîtier ne se laisse pas écrire : la base en service reste."),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vigie.contract.base import Delta, Descriptor, File
+from vigie.contract.limits import VERSION_JUMP_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,10 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Nothing:
-    """What is in force stays. older: because what is published is."""
+    """What is in force stays. older: because what is published is; leap: because its version is far above any seen."""
 
     older: bool = False
+    leap: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ def decide(
 
     A release older than the newest one ever taken is never taken again, whatever is signed: going back is a new
     version. A candidate does not count as one, so a trial that was broken off gives way to the release before it.
+    Versions do not leap: a stolen online key must not use them all up.
     """
     target, trial = published.wanted(box), False
     if volunteer and published.candidate is not None and published.candidate.version > memory.newest:
@@ -70,6 +73,8 @@ def decide(
         return Nothing()
     if not trial and target.version < memory.newest:
         return Nothing(older=True)
+    if target.version > memory.newest + VERSION_JUMP_MAX:
+        return Nothing(leap=True)
     if in_force is not None and _same(target, in_force, memory):
         return Nothing() if in_force.kept else Take(target, (), trial)
     chain = () if whole or in_force is None else cheapest(published, in_force.version, target)

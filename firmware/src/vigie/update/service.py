@@ -23,6 +23,8 @@ log = logging.getLogger("vigie.update")
 
 SOCKET: Final = "update.sock"
 LOOK: Final = b"look"
+#: How often a box that is not enrolled looks whether it is.
+ENROLLED_S: Final = 0.5
 _DOUBLINGS_MAX: Final = 20
 _POLL_SPREAD: Final = 0.1
 
@@ -55,6 +57,9 @@ class Service:
         try:
             while not self._ending.is_set():
                 code = self._look()
+                if code is Code.NOT_ENROLLED:
+                    self._wait_for_enrolment(sock)
+                    continue
                 tries = 0 if code in FINE else tries + 1
                 wait = until_poll(self._times, self._rnd) if not tries else after_failure(self._times, self._rnd, tries)
                 if self._told(sock, wait) and self._times.spread_s:
@@ -71,6 +76,11 @@ class Service:
         self._ending.set()
         with contextlib.suppress(OSError):
             self._wake.send(b"x")
+
+    def _wait_for_enrolment(self, sock: socket.socket) -> None:
+        """A box that has just been enrolled should not wait an hour for its base."""
+        while not self._ending.is_set() and not self._update.enrolled():
+            self._told(sock, ENROLLED_S)
 
     def _look(self) -> Code:
         try:
