@@ -184,6 +184,7 @@ class Engine:
                     self.look_again()
             elif not isinstance(finding, HostSeen) or is_onlink(finding.address, self._onlink()):
                 self.observe(finding)
+        self.reports.flush()  # what is seen for the first time does not wait for the next second
 
     def _onlink(self) -> list[Any]:
         return self.seen.onlink if self.seen is not None else []
