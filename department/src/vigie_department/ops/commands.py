@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import getpass
+import json
 import secrets
 import sys
 from datetime import UTC, datetime
@@ -56,6 +58,23 @@ def register(subparsers: Any) -> None:
     one.add_argument("action", choices=("show", "renew"))
     one.add_argument("--all", action="store_true", help=_("renouveler aussi ceux qui ont le temps"))
     one.set_defaults(run=_certificates)
+
+    one = subparsers.add_parser("backup", help=_("sauvegarder tout ce qu'il faut à un nouveau serveur"))
+    one.add_argument("--to", type=Path, metavar=_("DOSSIER"))
+    one.set_defaults(run=_backup)
+
+    one = subparsers.add_parser("restore", help=_("refaire le département sur un serveur vide"))
+    one.add_argument("archive", type=Path, metavar=_("SAUVEGARDE"))
+    one.add_argument("--database", default="", metavar="URL", help=_("la base de ce serveur, si elle a changé"))
+    one.set_defaults(run=_restore, needs_config=False)
+
+    one = subparsers.add_parser("doctor", help=_("dire ce qui ne va pas, et quoi faire"))
+    one.add_argument("--json", action="store_true", help=_("pour les programmes"))
+    one.set_defaults(run=_doctor)
+
+    one = subparsers.add_parser("retain", help=_("effacer ce qui a été gardé assez longtemps"))
+    one.add_argument("--dry-run", action="store_true", help=_("compter seulement"))
+    one.set_defaults(run=_retain)
 
 
 def _init(args: argparse.Namespace) -> int:
@@ -161,4 +180,60 @@ def _certificates(args: argparse.Namespace, config: Config) -> int:
     for one in certificates.show(config):
         days = (one.at - now).days
         print(_("{name} : jusqu'au {date} ({days} jours)").format(name=one.name, date=f"{one.at:%Y-%m-%d}", days=days))
+    return 0
+
+
+def _backup(args: argparse.Namespace, config: Config) -> int:
+    from vigie_department.ops import backup
+
+    path = backup.make(config, args.to or config.paths.backup)
+    print(
+        _("{path} ({size:.1f} Mo) : aussi secret que le serveur ; copiez-le ailleurs").format(
+            path=path, size=path.stat().st_size / 1e6
+        )
+    )
+    return 0
+
+
+def _restore(args: argparse.Namespace) -> int:
+    from vigie_department.ops import restore
+
+    path = configuration.locate(args.config, args.root)
+    request = restore.Request(args.archive, path, args.root, args.database)
+    config, seconds = restore.run(request, tell=lambda line: print(line, file=sys.stderr))
+    print(restore.after(config))
+    print(_("{s:.1f} secondes").format(s=seconds))
+    return 0
+
+
+def _doctor(args: argparse.Namespace, config: Config) -> int:
+    from vigie_department.console import setup
+    from vigie_department.ops import doctor
+
+    setup.start(config)
+    found = doctor.run(config)
+    wrong = [finding for finding in found if not finding.ok]
+    if args.json:
+        print(json.dumps([dataclasses.asdict(finding) for finding in found], ensure_ascii=False, indent=2))
+        return 1 if wrong else 0
+    for finding in found:
+        print(f"{'✓' if finding.ok else '✗'} {finding.check:13} {finding.text}")
+        if finding.todo:
+            print(f"  {'':13} → {finding.todo}")
+    if wrong:
+        print(ngettext("{n} chose à faire", "{n} choses à faire", len(wrong)).format(n=len(wrong)))
+    else:
+        print(_("Tout va bien."))
+    return 1 if wrong else 0
+
+
+def _retain(args: argparse.Namespace, config: Config) -> int:
+    from vigie_department.console import setup
+
+    setup.start(config)
+    from vigie_department.console.services import audit
+    from vigie_department.ops import retain
+
+    for name, count in retain.run(audit.shell(), config.retention, dry=args.dry_run).items():
+        print(f"{name:12} {count}")
     return 0
