@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 
 import uvicorn
@@ -28,6 +29,9 @@ def listen(address: str, port: int) -> socket.socket:
 
 def run(config: BoxConfig) -> int:
     """Serves until SIGTERM; its exit code."""
+    # uvicorn stops at a signal, then raises it again: a service that was told to stop has not failed.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_frame: None)
     with listen(config.page.address, config.page.port) as sock:
         server = uvicorn.Server(
             uvicorn.Config(
