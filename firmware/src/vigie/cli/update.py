@@ -37,6 +37,7 @@ def _update(args: argparse.Namespace) -> BaseUpdate:
     from vigie.update.base import BaseUpdate, FilterSocket
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("tuf").setLevel(logging.WARNING)  # it tells of each keyholder who did not sign
     config = load(args.config)
     return BaseUpdate(config, TrustedClock(config), FilterSocket(config.paths.filter_socket))
 
