@@ -62,6 +62,7 @@ class Authority:
         self.issuing = ISSUING
         self.server_spki = ROOT.spki
         self.seq = 0
+        self.ports: tuple[int, ...] = (8883, 443)
         self.requests: list[tuple[str, bytes, ClientKey | None]] = []
         self.csrs: list[bytes] = []
         self.spoil: dict[str, Callable[[Answer], Answer]] = {}
@@ -115,7 +116,7 @@ class Authority:
         self.seq += 1
         fields = {"serial": SERIAL, "box": self.box, "seq": self.seq, "issued": self.now} | self.join
         state = wire.JoinState(**fields).sign(self.challenge.key)  # type: ignore[arg-type]
-        reply = wire.EnrolReply(self._pems("enrol", own, self.issuing), "mqtt.vigie.lab", (8883, 443), state)
+        reply = wire.EnrolReply(self._pems("enrol", own, self.issuing), "mqtt.vigie.lab", self.ports, state)
         return Answer(200, reply.to_bytes(), 0.0)
 
     def certify(self, public: ec.EllipticCurvePublicKey) -> pki.Issued:

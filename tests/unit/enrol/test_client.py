@@ -72,7 +72,7 @@ def test_a_box_enrols_and_its_set_is_whole(bench: Bench) -> None:
     assert state is not None and b'"seq":1' in state.payload.replace(b" ", b"")
     assert bench.store.pending() is None and bench.store.granted() is None
     modes = {p.name: p.stat().st_mode & 0o777 for p in found.key_path.parent.iterdir()}
-    assert modes["operational.key"] == 0o600, modes
+    assert modes["operational.key"] == 0o640, modes
     memory = bench.store.memory()
     assert memory.certificate == event.certificate and memory.joined and memory.reply is None
 

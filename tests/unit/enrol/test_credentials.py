@@ -32,7 +32,7 @@ def test_a_set_is_read_whole(tmp_path: Path) -> None:
     found = credentials.load(paths)
     assert found.box_id == BOX and found.mqtt_host == "mqtt.vigie.lab" and found.mqtt_ports == (8883, 443)
     assert found.key_path.read_bytes() == b"key 1" and found.cert_chain_path.read_bytes() == b"chain 1"
-    assert found.key_path.stat().st_mode & 0o777 == 0o600
+    assert found.key_path.stat().st_mode & 0o777 == 0o640
     assert found.roots_path == tmp_path / "trust" / "roots.pem"
 
 

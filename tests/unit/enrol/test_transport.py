@@ -63,6 +63,8 @@ class Server:
                     continue
 
     def close(self) -> None:
+        if self._socket.fileno() < 0:
+            return
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._thread.join(10)

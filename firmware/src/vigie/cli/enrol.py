@@ -117,7 +117,6 @@ def _reset(args: argparse.Namespace) -> int:
     with reset.lock(config.paths.run) as mine:
         if mine:
             service = Service(config)
-            service.start()
         while reset.asked(config.paths) is not None:
             if time.monotonic() > end:
                 raise HostError(_("la remise à zéro n'est pas finie ; elle continuera au prochain démarrage"))

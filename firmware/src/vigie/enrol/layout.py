@@ -27,7 +27,7 @@ def install(
     folder = paths.enrol / f"set-{max(numbers, default=0) + 1}"
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(folder)
-    write_atomic(folder / KEY, key_pem, 0o600)
+    write_atomic(folder / KEY, key_pem, 0o640)  # the link and the updater are other users of the same group
     write_atomic(folder / CHAIN, chain_pem)
     write_json(folder / MQTT, {"host": mqtt_host, "ports": list(mqtt_ports)})
     write_json(folder / BOX, {"box_id": box_id})

@@ -36,7 +36,7 @@ def lock(run: Path) -> Iterator[bool]:
     """Holds the lock of enrolment while the body runs; yields False when somebody else holds it."""
     try:
         run.mkdir(parents=True, exist_ok=True)
-        fd = os.open(run / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(run / LOCK, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)  # root may come before the service
     except OSError as e:
         raise HostError(f"{run / LOCK}: cannot be opened ({e.strerror})") from e
     try:
