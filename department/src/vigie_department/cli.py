@@ -86,13 +86,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _register(room: str) -> Callable[[Any], None]:
-    name = f"vigie_department.{room}.commands"
-    try:
-        return cast(Callable[[Any], None], importlib.import_module(name).register)
-    except ModuleNotFoundError as error:
-        if error.name is None or not name.startswith(error.name):
-            raise
-        return lambda subparsers: None
+    return cast(Callable[[Any], None], importlib.import_module(f"vigie_department.{room}.commands").register)
 
 
 if __name__ == "__main__":

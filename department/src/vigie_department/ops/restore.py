@@ -144,9 +144,7 @@ def _put(config: Config, text: str, work: Path, manifest: dict[str, Any], tell: 
     write_atomic(config.paths.authority_config, render(ours).encode(), 0o644)
     tell(_("Clés, dépôt, bases"))
     for tree in backup.trees(config):
-        source = work / tree.name
-        if source.is_dir():
-            shutil.copytree(source, tree.path, dirs_exist_ok=True, copy_function=_copy(tree))
+        _copy(tree, work / tree.name)
     tell(_("Base de données"))
     write_atomic(config.paths.data / setup.SECRET_FILE, (work / setup.SECRET_FILE).read_bytes(), 0o600)
     _database(config, work)
@@ -161,19 +159,19 @@ def _put(config: Config, text: str, work: Path, manifest: dict[str, Any], tell: 
     owners.give(config)
 
 
-def _copy(tree: backup.Tree) -> Callable[[str, str], object]:
-    """Private trees stay 0600; what servers publish is readable."""
+def _copy(tree: backup.Tree, source: Path) -> None:
+    """Private trees stay private; what servers publish is readable. Folders that are there keep their mode."""
     public = tree.name in ("repository", "trust", "nginx")
-
-    def copy(source: str, target: str) -> str:
-        # what the authority has just published is newer than the copy
-        if not (tree.name in ("pki", "trust") and Path(target).exists()):
-            shutil.copyfile(source, target)
-            readable = public or (tree.name == "pki" and not target.endswith(".key"))
-            Path(target).chmod(0o644 if readable else 0o600)
-        return target
-
-    return copy
+    for path in sorted(source.rglob("*")) if source.is_dir() else ():
+        target = tree.path / path.relative_to(source)
+        if path.is_dir():
+            target.mkdir(mode=0o755 if public else 0o700, parents=True, exist_ok=True)
+        elif not (tree.name in ("pki", "trust") and target.exists()):
+            # what the authority has just published there is newer than the copy
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+            readable = public or (tree.name == "pki" and path.suffix != ".key")
+            target.chmod(0o644 if readable else 0o600)
 
 
 def _database(config: Config, work: Path) -> None:
