@@ -73,7 +73,7 @@ def decide(
         return Nothing()
     if not trial and target.version < memory.newest:
         return Nothing(older=True)
-    if target.version > memory.newest + VERSION_JUMP_MAX:
+    if target.version > max(memory.newest, in_force.version if in_force is not None else 0) + VERSION_JUMP_MAX:
         return Nothing(leap=True)
     if in_force is not None and _same(target, in_force, memory):
         return Nothing() if in_force.kept else Take(target, (), trial)
