@@ -189,9 +189,10 @@ class Box:
         return None
 
     def _answer(self, what: str, event: Event) -> Event:
-        if self.lose("reply " + what) == "line":
+        fault = self.lose("reply " + what)
+        if fault == "line":
             return Failed(Code.AUTHORITY_DOWN, "reply lost")
-        return event
+        return Failed(Code.PROTOCOL, "spoilt on the way") if fault == "nonsense" else event
 
     def _loading(self) -> Event:
         disk = self.disk

@@ -16,7 +16,7 @@ from tests.unit.enrol import pki
 from tests.unit.enrol.authority import ISSUING, ROOT, Authority, raw, refusal
 from vigie.contract.enrolment import EnrolCode
 from vigie.contract.identity import EKU_BOX, EKU_CHALLENGE, EKU_ISSUING, box_uri
-from vigie.enrol import credentials, identity
+from vigie.enrol import credentials, identity, reset
 from vigie.enrol import events as on
 from vigie.enrol.client import Client
 from vigie.enrol.codes import Code
@@ -395,6 +395,18 @@ def test_decommissioning_tells_then_leaves_nothing(bench: Bench) -> None:
     assert sorted(p.name for p in paths.identity.iterdir()) == ["box.json", "decommission.json"]
     event = bench.client.challenge()
     assert isinstance(event, Failed) and event.code is Code.IDENTITY
+
+
+def test_a_reset_keeps_a_request_whose_reply_was_lost(bench: Bench) -> None:
+    bench.until("prepare")
+    bench.authority.fail["enrol"] = [Code.AUTHORITY_DOWN] * 2
+    assert isinstance(bench.client.enrol(), Failed)
+    request = bench.store.pending()
+    reset.configuration(bench.config)
+    assert bench.store.pending() is not None and bench.store.pending().csr == request.csr  # type: ignore[union-attr]
+    bench.until("confirm")
+    reset.configuration(bench.config)
+    assert bench.store.pending() is None  # the join state is kept: another request is the next one
 
 
 @pytest.mark.parametrize("name", ["identity.key", "box.json"])

@@ -78,12 +78,14 @@ CASES: list[tuple[State, dict[str, object], Event, Moment, State, Code | None]] 
     (S.CONFIRM, {}, Refused("challenge"), NOW, S.WAITING, Code.PROTOCOL),
     (S.ENROL, {}, DOWN, NOW, S.WAITING, Code.AUTHORITY_DOWN),
     (S.RENEW, {"certificate": OLD}, on.Granted(), NOW, S.KEEP, None),
-    (S.RENEW, {"certificate": OLD, "joined": True}, Refused("refused"), NOW, S.REFUSED, Code.BLOCKED),
+    (S.RENEW, {"certificate": OLD, "joined": True}, Refused("refused"), NOW, S.WAITING, Code.EXPIRED),
+    (S.RENEW, {"certificate": OLD, "joined": True}, Refused("clone"), NOW, S.CONFLICT, Code.CLONE),
     (S.RENEW, {"certificate": OLD}, DOWN, NOW, S.WAITING, Code.AUTHORITY_DOWN),
     (S.KEEP, {}, on.Kept(GOOD), NOW, S.CONFIRM, None),
     (S.KEEP, {}, FULL, NOW, S.WAITING, Code.DISK_FULL),
     (S.CONFIRM, {}, on.Confirmed(), NOW, S.INSTALL, None),
-    (S.CONFIRM, {}, Refused("refused"), NOW, S.FORGET, None),
+    (S.CONFIRM, {}, Refused("refused"), NOW, S.FORGET, Code.EXPIRED),
+    (S.CONFIRM, {}, Refused("clone"), NOW, S.FORGET, Code.CLONE),
     (S.CONFIRM, {}, Refused("busy"), NOW, S.WAITING, Code.AUTHORITY_DOWN),
     (S.CONFIRM, {}, DOWN, NOW, S.WAITING, Code.AUTHORITY_DOWN),
     (S.INSTALL, {}, on.Installed(GOOD), NOW, S.ENROLLED, Code.MEMBER),
@@ -222,7 +224,7 @@ def test_power_cut_at_each_point_resumes_without_a_second_certificate(point: str
 
 
 @settings(max_examples=120, deadline=None)
-@given(st.integers(0, 2**32), st.lists(st.sampled_from(["", "", "", "line", "power"]), max_size=60))
+@given(st.integers(0, 2**32), st.lists(st.sampled_from(["", "", "", "line", "power", "nonsense"]), max_size=60))
 def test_any_mixture_of_losses_and_cuts_ends_as_a_member(seed: int, faults: list[str]) -> None:
     box = Box(seed, lose=lambda _point: faults.pop() if faults else "")
     box.run(3 * DAY)
@@ -406,6 +408,37 @@ def test_nonsense_from_the_server_ends_with_a_fresh_request() -> None:
     machine.handle(on.Due(), NOW)
     step = machine.handle(on.Clear(), NOW)
     assert step is not None and step.state is S.CHALLENGE
+
+
+def test_a_request_that_may_have_been_granted_is_never_given_up() -> None:
+    """Forty answers that make no sense to a box whose request was granted each time: another request would come with
+    an old join state and look like a copy's."""
+    turns = [0]
+
+    def lose(point: str) -> str:
+        turns[0] += point == "reply renew"
+        return "nonsense" if point == "reply renew" and turns[0] <= 40 else ""
+
+    box = Box(lose=lose)
+    box.run(75 * DAY)
+    assert turns[0] == 41 and box.machine.code is Code.MEMBER
+    assert len(box.authority.issued) == 2 and not box.authority.quarantined
+
+
+def test_a_certificate_that_the_authority_does_not_take_leads_back_to_the_identity() -> None:
+    """Its store was restored from a backup that is older than the certificate."""
+    box = Box()
+    box.run(60)
+    box.authority.active = None
+    box.run(62 * DAY)
+    assert box.machine.code is Code.MEMBER and box.disk.certificate == box.authority.active
+    assert [what for _t, what in box.attempts if what != "challenge"] == [
+        "enrol",
+        "confirm",
+        "renew",
+        "enrol",
+        "confirm",
+    ]
 
 
 def test_decommissioning_tells_first_and_survives_a_cut() -> None:

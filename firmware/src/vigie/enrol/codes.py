@@ -122,7 +122,7 @@ def sentence(code: Code) -> str:
         ),
         Code.IDENTITY: _("Le boîtier a perdu son identité : il filtre encore, mais doit retourner à l'atelier."),
         Code.EXPIRED: _(
-            "Le certificat du boîtier a expiré : il en demande un autre de lui-même, il n'y a rien à faire."
+            "Le certificat du boîtier n'est plus valable : il en demande un autre de lui-même, il n'y a rien à faire."
         ),
         Code.PROTOCOL: _(
             "Le serveur du département a donné une réponse inattendue : le boîtier réessaie. "

@@ -44,7 +44,7 @@ WAITING: Final = frozenset(
 HERE: Final = frozenset({Code.NO_LINK, Code.NO_ADDRESS, Code.NO_DNS, Code.NO_INTERNET, Code.PORTAL})
 """Reasons that a change of the network (a cable, a lease) may end: worth another attempt at once."""
 PROTOCOL_TRIES: Final = 8
-"""Answers that make no sense, one after the other, until what is pending is given up and made afresh."""
+"""Answers that make no sense, one after the other, until a certificate that cannot be confirmed is given up."""
 TELL_TRIES: Final = 5
 CHALLENGE_TRIES: Final = 3
 UNTOLD: Final = "the authority could not be told"
@@ -259,11 +259,14 @@ class Machine:
         return State.ENROLLED
 
     def failed(self, event: Event) -> State:
-        """An attempt failed. Too much nonsense from the server ends with a fresh request."""
+        """An attempt failed. Too much nonsense about a certificate that we hold ends with a request for another.
+
+        A request without a reply is never given up: it may have been granted, and its join state lost with the reply.
+        """
         failure = _of(event, Failed)
         state = self._retry(failure.code, failure.detail, failure.retry_after_s)
         self._nonsense = self._nonsense + 1 if failure.code is Code.PROTOCOL else 0
-        if self._nonsense >= PROTOCOL_TRIES:
+        if self._nonsense >= PROTOCOL_TRIES and self._reply is not None:
             return self._forget(state)
         return state
 
@@ -271,6 +274,8 @@ class Machine:
         """The authority said no, not yet, or something that makes no sense here."""
         refusal = _of(event, on.Refused)
         match refusal.why:
+            case "refused" if self.state in (State.RENEW, State.CONFIRM):
+                return self._by_identity()
             case "refused":
                 code = Code.BLOCKED if self.joined else Code.UNKNOWN
                 state = self._unwanted(State.REFUSED, code, "refused by the authority")
@@ -287,11 +292,15 @@ class Machine:
                 return State.CHALLENGE
             case _:
                 return self.failed(Failed(Code.PROTOCOL, f"the authority answers `{refusal.why}`"))
-        if self.state is State.RENEW:
-            self._void = True  # it comes with its identity next time: a person may have released it
-        if self.state is State.CONFIRM:
-            return self._forget(state)  # this certificate will never be active
-        return state
+        return self._forget(state) if self.state is State.CONFIRM else state
+
+    def _by_identity(self) -> State:
+        """The authority does not take this certificate (blocked, released since, or its store came from a backup): the
+        identity key asks once more, and the answer to that counts."""
+        confirming = self.state is State.CONFIRM
+        self._void = True
+        state = self._retry(Code.EXPIRED, "the authority does not take the certificate")
+        return self._forget(state) if confirming else state
 
     def forgotten(self, _event: Event) -> State:
         """What was pending is gone; back to the wait that was decided."""

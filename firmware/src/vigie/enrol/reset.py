@@ -71,10 +71,14 @@ def done(paths: Paths) -> None:
 
 def configuration(config: BoxConfig) -> None:
     """Forgets everything but identity, join state and the clock's floor: credentials, the link's and the updater's
-    state, a fixed address. The filter's rules and journal are the filter's own. Raises HostError."""
+    state, a fixed address. The filter's rules and journal are the filter's own. Raises HostError.
+
+    A request whose reply has not come yet stays: it may have been granted, and another one would look like a copy's.
+    """
     paths = config.paths
     store = Store(paths)
-    store.forget()
+    if store.granted() is not None:
+        store.forget()
     layout.withdraw(paths)
     for folder in (paths.link, paths.update, paths.state / "address"):
         try:
