@@ -21,6 +21,9 @@ class Site(AdminSite):
 
     site_header = _("Vigie, parc de boîtiers")
     site_title = "Vigie"
+    site_url = None
+    # the lists are wide, and the first page names every table
+    enable_nav_sidebar = False
     index_title = _("Le parc aujourd'hui")
     login_form = LoginForm
     index_template = "console/index.html"
