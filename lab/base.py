@@ -35,6 +35,8 @@ NAME = re.compile(r"[a-z0-9-]{1,20}\.[a-z]{2,6}")
 WORD = re.compile(r"[0-9a-z.:-]{4,64}")
 PREFERRED = ("c2", "threatfox", "phish", "zeek")
 SAMPLE = ROOT / "tests" / "data" / "feeds"
+DELIVERED = 1
+"""version of the base that boxes leave the workshop with; the department's own come after"""
 EXTRA6 = "2a0e:b107:178::66"
 OWN_FEED = """\
 version: 1
@@ -81,10 +83,10 @@ def compile_bases(tell: Callable[[str], None]) -> Bases:
         sources = (*_published(feeds), own_feed(folder, "lab-ipv6", EXTRA6))
         bases = Bases(feeds, sources, folder / "base.vgb", folder / "with-vendor.vgb")
         vendor = own_feed(folder, "lab-vendor", plan.VENDOR.v4, plan.VENDOR.v6)
-        for path, more in ((bases.plain, []), (bases.with_vendor, [vendor])):
+        for version, path, more in ((DELIVERED, bases.plain, []), (DELIVERED + 1, bases.with_vendor, [vendor])):
             if not path.exists():
                 tell(f"compiling {path.name} from {feeds} ...")
-                _compile([*sources, *more], path)
+                _compile([*sources, *more], path, version)
     return bases
 
 
@@ -124,10 +126,10 @@ def own_feed(folder: Path, name: str, *addresses: str) -> Path:
     return path
 
 
-def _compile(feeds: list[Path], path: Path) -> None:
+def _compile(feeds: list[Path], path: Path, version: int) -> None:
     vigie = Path(sys.executable).parent / "vigie"
     partial = path.with_suffix(f".{os.getpid()}")
-    argv = [str(vigie), "base", "compile", *map(str, feeds), "-o", str(partial)]
+    argv = [str(vigie), "base", "compile", *map(str, feeds), "-o", str(partial), "--serial", str(version)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=COMPILE_S, check=False)
     if done.returncode != 0:
         raise LabError(f"{' '.join(argv)}: exit {done.returncode}\n{(done.stdout + done.stderr)[-3000:]}")

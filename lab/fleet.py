@@ -133,13 +133,16 @@ class Member:
     def link_status(self) -> dict[str, Any]:
         return _read(self.run / "link-status.json")
 
+    def update_status(self) -> dict[str, Any]:
+        return _read(self.state / "update" / "status.json")
+
     def wait(self, holds: Callable[[], bool], what: str, seconds: float = 20.0) -> float:
         """Seconds until it holds; the evidence is what the services say."""
         start = time.monotonic()
         while not holds():
             if time.monotonic() - start > seconds:
                 logs = "\n".join(f"--- {name}\n{process.tail(15)}" for name, process in self.processes.items())
-                said = f"enrol {self.enrol_status()}\nlink {self.link_status()}"
+                said = f"enrol {self.enrol_status()}\nlink {self.link_status()}\nupdate {self.update_status()}"
                 raise AssertionError(f"not within {seconds} s: {what}\n{said}\n{logs}")
             time.sleep(0.02)
         return time.monotonic() - start

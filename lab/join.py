@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable
 
 from lab import plan
-from lab.base import Bases
+from lab.base import DELIVERED, Bases
 from lab.box import Product
 from lab.central import Central
 from lab.department import Department
 from lab.fleet import Member, start_dhcp
 from lab.office import Office
-from vigie.filter.base.basefile import load_base
 
 
 def join(office: Office, bases: Bases, tell: Callable[[str], None]) -> None:
@@ -36,7 +35,7 @@ def join(office: Office, bases: Bases, tell: Callable[[str], None]) -> None:
     # Newer than what the box is delivered with, as any base that a department publishes later.
     tell("the department's first base ...")
     start = time.monotonic()
-    version = central.prepare(plan.CENTRAL.v4, plan.CENTRAL.v6, least=delivered(bases) + 1)
+    version = central.prepare(plan.CENTRAL.v4, plan.CENTRAL.v6, least=DELIVERED + 10)
     central.make_operators()
     central.release(version)
     times["publish_s"] = time.monotonic() - start
@@ -44,8 +43,3 @@ def join(office: Office, bases: Bases, tell: Callable[[str], None]) -> None:
     product.address = lambda: [start_dhcp(product)]
     product.services = member.start
     product.bring_up(times)
-
-
-def delivered(bases: Bases) -> int:
-    """Version of the base that the box is delivered with."""
-    return int(load_base(bases.plain).serial)

@@ -165,7 +165,7 @@ def revoked(office: Office) -> str:
         raise AssertionError(f"a revoked box still speaks: {later[-1]}")
     office["pc"].must_refuse_fast(office.indicators.toxic4, plan.HTTPS)
     office["pc"].must_reach(plan.TOWN.v4, plan.HTTPS)
-    central.cli("box", "release", member.box, "--why", "fin de l'essai").require()
+    central.department.authority("unblock", member.box, "--operator", "labo", "--note", "fin de l'essai").require()
     start = time.monotonic()
     member.wait_linked(60)
     office.times["back_s"] = time.monotonic() - start
