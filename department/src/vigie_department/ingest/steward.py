@@ -21,7 +21,7 @@ from vigie_department.ingest import registry
 log = logging.getLogger("vigie.ingest.steward")
 
 HEARTBEAT: Final = "ingest"
-BEAT_S: Final = 5.0
+BEAT_S: Final = 2.0
 
 
 class Steward:
