@@ -35,7 +35,7 @@ def delta_bytes(old: Base, new: Base) -> bytes:
     return pack_delta(make_file_delta(opened(old), opened(new)))
 
 
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=40)
 @given(inputs(), inputs(), st.integers(0, 3))
 def test_a_delta_leads_to_the_new_file_byte_for_byte(old: Inputs, new: Inputs, flags: int) -> None:
     before, after = compiled(old), compiled(new)
@@ -48,7 +48,7 @@ def test_a_delta_leads_to_the_new_file_byte_for_byte(old: Inputs, new: Inputs, f
     assert pack_delta(delta) == raw
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=30)
 @given(inputs(), inputs())
 def test_the_kernel_follows_from_the_file_alone(old: Inputs, new: Inputs) -> None:
     before, after = compiled(old), compiled(new)
@@ -160,7 +160,7 @@ def judged(data: bytes) -> None:
     kernel_delta(delta)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 255)), min_size=1, max_size=4))
 def test_bytes_changed(changes: list[tuple[int, int]]) -> None:
     data = bytearray(GOOD)
@@ -178,7 +178,7 @@ def sealed(content: bytes, size: int | None = None) -> bytes:
 CONTENT = decompress(GOOD[PREFIX.size + 32 :], PREFIX.unpack_from(GOOD)[3])
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(st.lists(st.tuples(st.integers(0, len(CONTENT) - 1), st.integers(0, 255)), min_size=1, max_size=4))
 def test_content_changed_under_a_right_digest(changes: list[tuple[int, int]]) -> None:
     data = bytearray(CONTENT)

@@ -138,7 +138,7 @@ def brute(base: Base) -> set[int]:
     return {a for first, last, c in rows if base.classes[c].action is Action.BLOCK for a in range(first, last + 1)}
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=30)
 @given(inputs(), inputs())
 def test_growth_of_a_delta_is_that_of_the_bases(old: Inputs, new: Inputs) -> None:
     a, b = compiled(old), compiled(new)
@@ -151,7 +151,7 @@ def test_growth_of_a_delta_is_that_of_the_bases(old: Inputs, new: Inputs) -> Non
     assert grown.v6 >= 0 and (grown.wide4, grown.wide6) == (more.wide4, more.wide6)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=40)
 @given(st.integers(0, 32), st.integers(0, 2**32 - 1))
 def test_wide_means_an_aligned_prefix(bits: int, address: int) -> None:
     net = ipaddress.ip_network((address, bits), strict=False)

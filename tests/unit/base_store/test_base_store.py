@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 from itertools import pairwise
 from pathlib import Path
 
@@ -144,9 +146,26 @@ def test_a_staged_file_is_a_copy_of_ours_and_takes_its_place_at_once(base_file: 
     assert [p.name for p in target.parent.iterdir()] == ["base.vgb"]
 
 
+def test_only_bases_are_copied_and_nobody_else_reads_the_copy(base_file: Path, tmp_path: Path) -> None:
+    staged = tmp_path / "base.vgb.staged"
+    secret = tmp_path / "secret"
+    secret.write_text("root:$6$...")
+    for path in (secret, tmp_path, Path("/dev/zero")):
+        with pytest.raises(BaseError, match="not a"):
+            base_store.stage(path, staged)
+        assert not staged.exists()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BaseError, match="not a file"):
+        base_store.stage(tmp_path / "pipe", staged)
+    base_store.stage(base_file, staged)
+    assert stat.S_IMODE(staged.stat().st_mode) == 0o600
+    base_store.keep_staged(staged, tmp_path / "base.vgb")
+    assert stat.S_IMODE((tmp_path / "base.vgb").stat().st_mode) == 0o644
+
+
 def test_a_file_larger_than_any_base_is_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base_store, "MAX_FILE", 1000)
-    (tmp_path / "huge").write_bytes(bytes(1001))
+    (tmp_path / "huge").write_bytes(b"\x89VGB\r\n\x1a\n" + bytes(1001))
     with pytest.raises(BaseError, match="no base"):
         base_store.stage(tmp_path / "huge", tmp_path / "staged")
     assert not (tmp_path / "staged").exists()

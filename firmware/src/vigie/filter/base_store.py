@@ -11,16 +11,17 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from vigie.errors import BaseError, ImageError
 from vigie.filter import abi
-from vigie.filter.base.baseformat import MAX_FILE
+from vigie.filter.base.baseformat import MAGIC, MAX_FILE, NotABaseFile
 from vigie.filter.base.deltaformat import DeltaError
 from vigie.filter.base.diff import Delta, patch_image
 from vigie.filter.base.imageformat import DIGEST_OFFSET, PAGE_BYTES, Header
@@ -142,34 +143,54 @@ def patch_on_disk(path: Path, deltas: Sequence[bytes], target: Path) -> str:
             os.close(fd)
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """A file that a client names, for reading; no pipe to wait at, no device. Raises BaseError."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as e:
+        raise BaseError(f"{path}: cannot be read ({e.strerror})") from e
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise BaseError(f"{path}: is not a file")
+    return os.fdopen(fd, "rb")
+
+
 def stage(source: Path, target: Path) -> str:
-    """Copies a file to where nobody but the filter changes it, on the disk; its SHA-256 (hex). Raises BaseError."""
+    """Copies a base to where nobody but the filter changes it, on the disk; its SHA-256 (hex). Raises BaseError.
+
+    Only what begins like a base is copied, for the filter's own eyes: clients name files that they may not read.
+    """
     digest = hashlib.sha256()
     left = MAX_FILE
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with source.open("rb") as stream, target.open("wb") as out:
-            while chunk := stream.read(COPY_BYTES):
-                left -= len(chunk)
-                if left < 0:
-                    raise BaseError(f"{source}: more than {MAX_FILE} bytes are no base")
-                digest.update(chunk)
-                out.write(chunk)
-            out.flush()
-            os.fsync(out.fileno())
-    except OSError as e:
-        target.unlink(missing_ok=True)
-        where = source if e.filename == str(source) else target
-        raise BaseError(f"{where}: the base cannot be copied to be read ({e.strerror})") from e
-    except BaseError:
-        target.unlink(missing_ok=True)
-        raise
+    with open_regular(source) as stream:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(fd, "wb") as out:
+                while chunk := stream.read(COPY_BYTES):
+                    if left == MAX_FILE and not chunk.startswith(MAGIC):
+                        raise NotABaseFile(f"{source}: not a base file (compile feeds with `vigie base compile`)")
+                    left -= len(chunk)
+                    if left < 0:
+                        raise BaseError(f"{source}: more than {MAX_FILE} bytes are no base")
+                    digest.update(chunk)
+                    out.write(chunk)
+                out.flush()
+                os.fsync(out.fileno())
+        except OSError as e:
+            target.unlink(missing_ok=True)
+            raise BaseError(f"{target}: the base cannot be copied to be read ({e.strerror})") from e
+        except BaseError:
+            target.unlink(missing_ok=True)
+            raise
     return digest.hexdigest()
 
 
 def keep_staged(staged: Path, target: Path) -> None:
     """Puts a staged base in its place, in one step. Raises BaseError."""
     try:
+        staged.chmod(0o644)
         staged.replace(target)
         sync_folder(target.parent)
     except OSError as e:
