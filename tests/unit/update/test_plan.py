@@ -137,7 +137,7 @@ def test_nothing_older_than_the_newest_release_comes_into_force(
     todo = decide(offer, BOX, running(there), took(there, newest=newest), volunteer=volunteer)
     if isinstance(todo, Take):
         assert todo.target.version >= newest
-        assert todo.trial == (volunteer and trial > newest)
+        assert not todo.trial or (volunteer and trial > newest and there == released)
 
 
 def test_intervals_are_spread_and_bounded() -> None:
@@ -154,3 +154,16 @@ def test_each_code_has_a_sentence(code: Code) -> None:
 
 def test_an_unknown_code_is_shown_as_it_is() -> None:
     assert sentence("something-new") == "something-new"
+
+
+def test_a_candidate_is_tried_on_top_of_the_release_that_it_adds_to_and_by_no_detour() -> None:
+    offered = published(3, 100, edge(3, 4), candidate=file(4))
+    for there, memory in ((running(2), took(2)), (running(1, "image"), Memory()), (None, Memory())):
+        assert decide(offered, BOX, there, memory, volunteer=True) == Take(file(3), (), False)
+    assert decide(offered, BOX, running(3), took(3), volunteer=True) == Take(file(4), (edge(3, 4),), True)
+    next_trial = published(3, candidate=file(5))
+    assert decide(next_trial, BOX, running(4, candidate=True), took(4, newest=3), volunteer=True) == Take(
+        file(3), (), False
+    )
+    detour = published(3, 100, edge(3, 9), edge(9, 4), candidate=file(4))
+    assert decide(detour, BOX, running(3), took(3), volunteer=True) == Take(file(4), (), True)
