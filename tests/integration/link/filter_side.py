@@ -13,7 +13,7 @@ from tests.support import messages
 from vigie.contract.envelope import Upward
 from vigie.contract.words import Clock, Kind
 from vigie.filter.api import Api, Params
-from vigie.filter.config import JournalConfig
+from vigie.filter.config import Config, JournalConfig
 from vigie.filter.department import Orders
 from vigie.filter.department_layer import Department, Surroundings
 from vigie.filter.department_ops import DepartmentOps
@@ -37,6 +37,7 @@ class FilterSide:
         self.self_tests = 0
         self.passes = True
         self.protected: dict[str, str] = {}
+        self.ahead = 0.0
         folder.mkdir(parents=True, exist_ok=True)
         self.start()
 
@@ -45,7 +46,7 @@ class FilterSide:
         service = ServiceClock(self.folder / "service.json", time.monotonic(), "boot")
         self.pseudonyms = Pseudonyms(self.folder / "salts.json", service.at(time.monotonic()))
         around = Surroundings(
-            mono=time.monotonic,
+            mono=lambda: time.monotonic() + self.ahead,
             time=lambda: (self.clock.now(), True),
             lookup=lambda: None,
             protected=lambda: self.protected,
@@ -56,7 +57,7 @@ class FilterSide:
         self.engine: Any = SimpleNamespace(
             journal=self.journal,
             department=self.department,
-            config=SimpleNamespace(trust=self.trust, box_state=self.box_state),
+            config=Config(trust=self.trust, box_state=self.box_state),
             trusted_time=self.clock.time,
             apply_policy=lambda: None,
             apply_roles=lambda: None,
@@ -93,6 +94,16 @@ class FilterSide:
             db.execute(f"UPDATE outbox SET body = json_set(body, '$.host', 'pc-accueil') WHERE {oldest}")  # noqa: S608
 
         self.journal.with_outbox(work)
+
+    def forward(self, seconds: float) -> None:
+        """Lets time pass, seen by the filter once a minute as it would be."""
+
+        async def pass_() -> None:
+            for _minute in range(int(seconds) // 60):
+                self.ahead += 60.0
+                self.department.tick()
+
+        asyncio.run_coroutine_threadsafe(pass_(), self._loop).result(30)
 
     @property
     def waiting(self) -> int:

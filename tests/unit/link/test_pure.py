@@ -91,6 +91,14 @@ def test_meter_stops_at_the_header(length: int, cuts: list[int]) -> None:
         meter.feed(header)
 
 
+@pytest.mark.parametrize("first", [0x34, 0x35, 0x3C, 0x36])
+def test_meter_refuses_what_the_library_would_keep(first: int) -> None:
+    """A message of QoS 2 waits in the library for its release: 65,535 of them may."""
+    with pytest.raises(PacketError, match="QoS 2"):
+        PacketMeter().feed(packet(b"x") + bytes([first]))
+    PacketMeter().feed(bytes([0x62, 2, 0, 1]) + bytes([0x32, 1, 0]) + bytes([0x3B, 1, 0]))
+
+
 def test_meter_refuses_endless_lengths() -> None:
     with pytest.raises(PacketError, match="4 bytes"):
         PacketMeter().feed(b"\x30\x80\x80\x80\x80\x01")

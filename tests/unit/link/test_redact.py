@@ -136,3 +136,15 @@ def test_only_what_is_wanted(tmp_path: Path) -> None:
 
 def test_a_program_that_is_not_there() -> None:
     assert diagnose.run_command(("no-such-program-here",)) == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<secret.example.fr>", "<a.secret.fr>, <mac>", "v10.0.0.7", "lan_10.0.0.7", "10.0.0.7a", "10.0.0.7_x",
+        "ip-10-0-0-7", "www\u3002secret\u3002fr", "10.0.0.7.log",
+    ],
+)  # fmt: skip
+def test_gone_whatever_touches_it(text: str) -> None:
+    got = redact(f"seen {text} today")
+    assert "secret" not in got and "10.0.0" not in got and "10-0-0" not in got, got

@@ -109,7 +109,7 @@ def test_progress_resets_patience() -> None:
     s.due(10.0)
     s.received(BOOT, 1, 11.0)
     assert s.due(20.0) == []
-    assert seqs(s.due(21.0)) == [(2, 1), (3, 2)]
+    assert seqs(s.due(21.0)) == [(2, 0), (3, 2)]
 
 
 def test_new_session_sends_again() -> None:
@@ -245,3 +245,13 @@ def test_nothing_is_lost_and_all_of_it_ends(rows: int, bad: set[int], data: st.D
             break
     assert world.outbox == []
     assert world.committed == set(range(1, rows + 1)) - bad
+
+
+def test_a_department_restored_from_an_old_backup_gets_what_is_left() -> None:
+    """It waits for nothing that was confirmed and deleted: the oldest row says that there is none before it."""
+    s = sender()
+    s.offer([row(i, i - 1) for i in range(1, 9)], live=True)
+    s.due(1.0)
+    assert s.received(BOOT, 5, 2.0) == 5
+    s.opened(3.0, 0.0)
+    assert seqs(s.due(10.0)) == [(6, 0), (7, 6), (8, 7)]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import random
 import socket
@@ -35,6 +34,7 @@ from vigie.host.trusted_clock import ClockReader
 from vigie.link import diagnose, machine, report
 from vigie.link.backoff import Backoff, Ports
 from vigie.link.codes import LinkCode
+from vigie.link.complaints import Complaints
 from vigie.link.dial import dial
 from vigie.link.errors import BrokerError
 from vigie.link.execute import Executor
@@ -53,7 +53,6 @@ SESSION_EXPIRY_S: Final = 86_400
 INBOX_MAX: Final = 200
 COMMANDS_WAITING_MAX: Final = 8
 ROWS_WAITING_MAX: Final = 64
-REFUSED_REMEMBERED: Final = 64
 NOT_ENROLLED_LOOK_S: Final = 2.0
 LEAVE_S: Final = 2.0
 UPDATE_SOCKET: Final = "update.sock"
@@ -96,10 +95,10 @@ class Agent:
         self._inbox: asyncio.Queue[Message] = asyncio.Queue(INBOX_MAX)
         self._commands: asyncio.Queue[Command] = asyncio.Queue(COMMANDS_WAITING_MAX)
         self._rows: list[tuple[Kind, dict[str, Any]]] = []  # that wait for the filter
-        self._refused: dict[str, None] = {}
+        self._complaints = Complaints()
         self._look = asyncio.Event()
         self._memory = store.load_memory()
-        self._steering = Steering(store, filter_port, self._now, self._answer)
+        self._steering = Steering(store, filter_port, self._now, self._answer, self._complaints)
         self._executor = Executor(filter_port, config.paths.run, lambda: store.consent(clock.now()), self._collect)
         self._pump = Pump(filter_port, self._times, clock.now, self._add)
         self._backoff = Backoff(self._times.first_s, self._times.most_s)
@@ -177,6 +176,7 @@ class Agent:
         self.status.set(LinkCode.CONNECTED, "", port=port, session=self._number)
         try:
             session.subscribe(topics.box_subscriptions(self._box))
+            self._poke_updater()  # announcements are not retained: there may have been one meanwhile
             self._look.set()
             renewed = asyncio.create_task(self._renewed(held, session))
             pumping = asyncio.create_task(
@@ -272,11 +272,8 @@ class Agent:
         try:
             command = judge_command(data, self._store.keys(), self._box, now, self._memory)
         except Refused as e:
-            digest = hashlib.sha256(data).hexdigest()
-            if digest not in self._refused:  # a broker that repeats itself is answered once
-                while len(self._refused) >= REFUSED_REMEMBERED:
-                    del self._refused[next(iter(self._refused))]
-                self._refused[digest] = None
+            # By code: a command that was done and comes again is a replay, told once more.
+            if self._complaints.worth_telling(e.code.value.encode() + data, time.monotonic()):
                 log.warning("command refused: %s", e)
                 self._answer(Ack(Direction.COMMAND, e.ident, Result.REFUSED, e.code, ()))
             return

@@ -1,4 +1,4 @@
-"""The filter's socket, from the link's loop. Its calls block for a moment: each runs in a thread, one at a time."""
+"""The filter's socket, from the link's loop. A call may block (an order may rebuild the base): each has a thread."""
 
 from __future__ import annotations
 
@@ -48,11 +48,9 @@ class FilterClient:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._turn = asyncio.Lock()
 
     async def _call(self, op: str, **params: Any) -> dict[str, Any]:
-        async with self._turn:
-            return await asyncio.to_thread(client.call, self._path, op, **params)
+        return await asyncio.to_thread(client.call, self._path, op, **params)
 
     async def status(self) -> dict[str, Any]:
         """See FilterPort."""
@@ -89,8 +87,8 @@ class FilterClient:
         return await self._call("department-show")
 
     async def self_test(self) -> dict[str, Any]:
-        """See FilterPort. The test takes seconds: nothing else must wait for it."""
-        return await asyncio.to_thread(client.call, self._path, "self-test")
+        """See FilterPort."""
+        return await self._call("self-test")
 
 
 def refusal(message: str, version: int) -> Refused:

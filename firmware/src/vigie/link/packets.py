@@ -12,6 +12,9 @@ from vigie.link.errors import PacketError
 PACKET_MAX: Final = 80 * 1024
 """The contract's largest message (64 KiB) with topic and properties."""
 _LENGTH_BYTES_MAX: Final = 4
+_PUBLISH: Final = 3
+_QOS_2: Final = 0b0100
+"""The library keeps each message of QoS 2 until the broker releases it: 65,535 of them, 4 GB."""
 
 
 class PacketMeter:
@@ -36,6 +39,8 @@ class PacketMeter:
             at += 1
             self._header += 1
             if self._header == 1:
+                if byte >> 4 == _PUBLISH and byte & _QOS_2:
+                    raise PacketError("the broker sent a message of QoS 2: nothing is subscribed to at QoS 2")
                 continue
             if self._header > 1 + _LENGTH_BYTES_MAX:
                 raise PacketError("the broker sent a length of more than 4 bytes: not MQTT")

@@ -31,6 +31,9 @@ ROWS_MAX: Final = 500
 REFUSED_ALERT: Final = 2**52
 """Id of the alert "rows were refused": the filter's own ids count from 1."""
 REFUSED_EVERY_S: Final = 3600.0
+LOOK_AGAIN_S: Final = 60.0
+"""A session may last for weeks: what the outbox holds is looked at again, whatever was found before. A filter whose
+file was spoilt begins a new one, with ids that this session has seen already."""
 
 
 class Pump:
@@ -51,6 +54,7 @@ class Pump:
         self._kicked = asyncio.Event()
         self._above = 0
         self._drained = False
+        self._look_at = 0.0
         self._told_refused = 0
         self._told_at = -REFUSED_EVERY_S
         self._problem = ""
@@ -87,8 +91,10 @@ class Pump:
 
     async def _fetch(self) -> None:
         try:
-            if self._above < 0:
-                self._above = int((await self._filter.outbox_stats()).get("last_id", 0))
+            if self._above < 0 or time.monotonic() >= self._look_at:
+                newest = int((await self._filter.outbox_stats()).get("last_id", 0))
+                self._above = newest if self._above < 0 else min(self._above, newest)
+                self._drained, self._look_at = False, time.monotonic() + LOOK_AGAIN_S
             room = min(LIVE_ROWS, self._sender.live_wants)
             if room:
                 rows = await self._filter.outbox(room, self._above)

@@ -32,9 +32,9 @@ _MAC: Final = re.compile(
     r"(?![0-9a-f])"
 )
 _V6: Final = re.compile(r"(?i)(?<![\w:.])[0-9a-f]*:[0-9a-f:]*:?[0-9a-f.:]*(?:%\w+)?(?:/\d{1,3})?")
-_V4: Final = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?:/\d{1,2})?(?![\w])")
+_V4: Final = re.compile(r"(?<!\d)\d{1,3}([.-])\d{1,3}(?:\1\d{1,3}){2}(?:/\d{1,2})?(?!\d)")
 _HEX: Final = re.compile(r"(?i)(?<![\w-])(?:[0-9a-f]{24,}|[A-Za-z0-9+/_-]{40,}={0,2})(?![\w-])")
-_NAME: Final = re.compile(r"(?<![\w.<-])(?:[\w-]{1,63}\.)+[^\W\d_][\w-]{1,62}(?![\w>-])\.?")
+_NAME: Final = re.compile(r"(?<![\w.-])(?:[\w-]{1,63}[.\u3002\uff0e\uff61])+[^\W\d_][\w-]{1,62}(?![\w-])\.?")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 

@@ -170,11 +170,15 @@ class Sender:
         return out
 
     def _prev(self, key: Key) -> int:
-        """The row before this one that is not refused."""
+        """The row before this one that is not refused; 0 when the department has confirmed it and it is gone.
+
+        As the outbox stands now, not as it stood when the filter handed the row over: a department restored from a
+        backup has forgotten what it confirmed, and would wait for ever for a row that nobody can send again.
+        """
         prev = self._entries[key].prev
         while (before := self._entries.get((key[0], prev))) is not None and before.message is None:
             prev = before.prev
-        return prev
+        return 0 if prev <= self._confirmed.get(key[0], 0) else prev
 
     def _timeout_s(self) -> float:
         return self.confirm_s * 2.0 ** min(self._patience, CONFIRM_DOUBLINGS)

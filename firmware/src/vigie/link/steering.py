@@ -7,9 +7,9 @@ sees to it that what is in force is what was ordered, after a restart of either.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import re
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -17,13 +17,13 @@ from vigie.contract.upward import DETAIL, DETAIL_MAX, Ack
 from vigie.contract.words import Code, DesiredStatus, Result
 from vigie.contract.words import Order as Direction
 from vigie.errors import DaemonError, HostError, VigieError
-from vigie.link.filterclient import FilterPort
+from vigie.link.complaints import Complaints
+from vigie.link.filterclient import FilterPort, refusal
 from vigie.link.orders import Now, Order, Refused, judge_desired, reopen_desired
 from vigie.link.store import Kept, Store
 
 log = logging.getLogger("vigie.link")
 
-TOLD_MAX: Final = 64
 _RESULTS: Final = {
     DesiredStatus.IN_FORCE: Result.IN_FORCE,
     DesiredStatus.PARTIAL: Result.PARTIAL,
@@ -35,7 +35,12 @@ class Steering:
     """The order in force, the one that waits for the filter, and what was answered."""
 
     def __init__(
-        self, store: Store, filter_port: FilterPort, now: Callable[[], Now], answer: Callable[[Ack], None]
+        self,
+        store: Store,
+        filter_port: FilterPort,
+        now: Callable[[], Now],
+        answer: Callable[[Ack], None],
+        complaints: Complaints,
     ) -> None:
         self._store = store
         self._filter = filter_port
@@ -45,7 +50,7 @@ class Steering:
         self._pending: Order | None = None
         self._version = 0
         self._answered = ""
-        self._told: dict[str, None] = {}  # digests of refused messages: a broker that repeats one is answered once
+        self._complaints = complaints
         self._turn = asyncio.Lock()
         self.refused: Code | None = None
         self.shown: dict[str, Any] | None = None
@@ -116,7 +121,12 @@ class Steering:
             self._refuse(e, order.envelope)
             return
         except DaemonError as e:
+            # Not there, or not able now (its disk is full, a table is): asked again; the department is told once.
             log.error("order %d waits: %s", order.version, e)
+            code = refusal(str(e), order.version).code
+            known = code is not Code.FILTER_REFUSED
+            if known and self._complaints.worth_telling(f"{order.digest} {code.value}".encode(), time.monotonic()):
+                self._answer(Ack(Direction.DESIRED, order.version, Result.FAILED, code, ()))
             return
         self._pending, self._order, self._version = None, order, order.version
         self.refused, self.shown, self._answered = None, shown, ""
@@ -161,13 +171,9 @@ class Steering:
             self._keep(order)
 
     def _refuse(self, e: Refused, data: bytes) -> None:
-        digest = hashlib.sha256(data).hexdigest()
         self.refused = e.code
-        if digest in self._told:
+        if not self._complaints.worth_telling(data, time.monotonic()):
             return
-        while len(self._told) >= TOLD_MAX:
-            del self._told[next(iter(self._told))]
-        self._told[digest] = None
         log.warning("order refused: %s", e)
         result = Result.EXPIRED if e.code is Code.EXPIRED else Result.REFUSED
         self._answer(Ack(Direction.DESIRED, e.version, result, e.code, ()))

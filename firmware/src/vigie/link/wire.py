@@ -31,6 +31,8 @@ from vigie.link.packets import PACKET_MAX, PacketMeter
 log = logging.getLogger("vigie.link")
 
 INFLIGHT_MAX: Final = 100
+UNANSWERED_MAX: Final = 1000
+"""Messages handed over and not acknowledged: a broker that answers none would have the library keep them all."""
 RECEIVE_MAX: Final = 20
 MISC_S: Final = 1.0
 _READS_PER_TURN: Final = 64
@@ -126,6 +128,7 @@ class Session:
         self._misc: asyncio.Task[None] | None = None
         self._fd = -1
         self._leaving = False
+        self._unanswered = 0
         self._last = 0
         self._last_out = asyncio.Event()
         self._where = ""
@@ -194,6 +197,10 @@ class Session:
         """Hands a message to the broker, QoS 1; the packet id, for `on_acknowledged`. BrokerError when over."""
         if self.over:
             raise BrokerError(LinkCode.LOST, f"{self._where}: the session has ended")
+        if self._unanswered >= UNANSWERED_MAX:
+            self._end(BrokerError(LinkCode.PROTOCOL, f"{self._where}: {self._unanswered} messages without an answer"))
+            raise BrokerError(LinkCode.PROTOCOL, f"{self._where}: the broker acknowledges nothing")
+        self._unanswered += 1
         properties = None
         if correlation is not None:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
@@ -297,6 +304,7 @@ class Session:
         self._on_message(Message(message.topic, bytes(message.payload), bool(message.retain)))
 
     def _published(self, _c: Any, _u: Any, mid: int, _reason: ReasonCode, _p: Any) -> None:
+        self._unanswered -= 1
         if self._leaving and mid == self._last:
             self._last_out.set()
         self._on_acknowledged(mid)
