@@ -13,10 +13,12 @@ from django.utils import timezone
 
 from vigie_department.console.models import Alert, Box, BoxStatus, Certificate, Claim, Cursor
 from vigie_department.console.services import audit, fleet
+from vigie_department.errors import StateError
 
 log = logging.getLogger("vigie.ingest.registry")
 
 CURSOR: Final = "authority"
+_UNIQUE: Final = ("serial", "claim_id")
 
 
 @dataclass(slots=True, frozen=True)
@@ -94,6 +96,12 @@ def _box(event: Event) -> Box:
         if isinstance(value, str) and value and getattr(box, name) != value:
             changed[name] = value
     for name, value in changed.items():
+        if name in _UNIQUE:
+            # the authority has the last word on who carries a label: a board that got a new identity keeps its serial
+            for other in Box.objects.filter(**{name: value}).exclude(pk=box.pk):
+                setattr(other, name, None)
+                other.save(update_fields=[name])
+                audit.record(audit.AUTHORITY, "box.label-moved", other, label=value, to=box.pk)
         setattr(box, name, value)
     if changed:
         box.save(update_fields=list(changed))
@@ -108,7 +116,11 @@ def _registered(box: Box, event: Event) -> None:
     box.save(update_fields=["registered", "state"])
     claim = Claim.objects.filter(claim_id=box.claim_id).select_related("commune").first()
     if claim is not None:
-        fleet.bind(audit.Actor(claim.by), box, claim.commune)
+        try:
+            fleet.bind(audit.Actor(claim.by), box, claim.commune)
+        except StateError as error:
+            # the commune got another box meanwhile: a person decides, and the log goes on
+            audit.record(audit.AUTHORITY, "claim.refused", box, commune=claim.commune.insee, reason=str(error))
         claim.delete()
 
 
