@@ -20,6 +20,7 @@ from tests.integration.link.conftest import Fleet
 from tests.support.servers import Servers, eventually, open_servers
 from tests.unit.enrol import pki
 from vigie.contract.upward import Offline, State
+from vigie.enrol import credentials
 
 
 def code(fleet: Fleet) -> str:
@@ -65,6 +66,17 @@ def test_renewed_certificate(fleet: Fleet) -> None:
     )
 
 
+def test_new_certificate_does_not_wait(idle: Fleet) -> None:
+    """The box waits for an hour after failures; the moment it is enrolled again it connects."""
+    idle.box.with_times(first_s=3600.0, most_s=3600.0)
+    closed = free_ports(1)[0]
+    idle.box.install((closed,), idle.servers.config.mqtt_host)
+    idle.box.start()
+    eventually(lambda: code(idle) == "refused", lambda: str(idle.box.status))
+    idle.box.install((idle.servers.plan.port,), idle.servers.config.mqtt_host)
+    idle.department.wait(lambda: bool(idle.department.states), "connected")
+
+
 def test_broker_restart(fleet: Fleet) -> None:
     fleet.servers.broker.kill()
     eventually(lambda: code(fleet) in ("lost", "refused"), lambda: str(fleet.box.status))
@@ -88,6 +100,8 @@ def test_revoked(fleet: Fleet) -> None:
     with fleet.servers.watching():
         fleet.servers.certificates.publish((fleet.box.client,))
         eventually(lambda: code(fleet) in ("box-certificate", "denied"), lambda: str(fleet.box.status))
+        paths = fleet.box.config.paths
+        eventually(lambda: credentials.doubted(paths), "`vigie enrol` told of the doubt")
 
 
 def test_wrong_server(idle: Fleet, tmp_path: Path) -> None:

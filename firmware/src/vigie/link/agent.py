@@ -141,8 +141,21 @@ class Agent:
                 why = e
             self._session = None
             self.status.set(why.code, str(why))
+            if why.code is LinkCode.BOX_CERTIFICATE:
+                # Expired, or revoked by mistake and released since: `vigie enrol` asks with the identity key.
+                credentials.doubt(self._config.paths, held.generation)
             self._backoff = self._backoff.failed(time.monotonic() - began)
-            await asyncio.sleep(self._backoff.wait_s(self._seams.uniform))
+            await self._pause(self._backoff.wait_s(self._seams.uniform), held)
+
+    async def _pause(self, seconds: float, held: Credentials) -> None:
+        """Waits, but not with credentials that were replaced meanwhile: new ones are tried at once."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, NOT_ENROLLED_LOOK_S))
+            with contextlib.suppress(NotEnrolled):
+                if credentials.load(self._config.paths).generation != held.generation:
+                    self._backoff = Backoff(self._times.first_s, self._times.most_s)
+                    return
 
     def _enrolled(self, held: Credentials) -> None:
         if held.box_id != self._box:
