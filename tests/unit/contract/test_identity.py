@@ -111,6 +111,8 @@ def test_a_box_subscribes_to_no_wildcard() -> None:
         (b"[" * 30_000 + b"]" * 30_000, "JSON|nested|object"),
         (b"[1]", "object"),
         (b'{"a":"\xff"}', "not JSON"),
+        (b'{"a":"\\ud800"}', "not JSON"),
+        (b'{"\\uDc00":1}', "not JSON"),
         (b"", "not JSON"),
         (b'{"a":1} x', "not JSON"),
     ],
@@ -118,6 +120,10 @@ def test_a_box_subscribes_to_no_wildcard() -> None:
 def test_json_that_is_refused(data: bytes, why: str) -> None:
     with pytest.raises(MessageError, match=why):
         strictjson.loads(data)
+
+
+def test_json_pairs_are_text() -> None:
+    assert strictjson.loads(b'{"a":"\\ud83d\\ude00"}') == {"a": "\U0001f600"}
 
 
 def test_json_size_comes_first() -> None:

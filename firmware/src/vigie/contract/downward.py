@@ -34,6 +34,8 @@ DAY_MINUTES: Final = 24 * 60
 ANNOUNCEMENT_MAX: Final = 1024
 _PHONE: Final = re.compile(r"[0-9+ ().-]{0,32}")
 _ITEM_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,39}")
+_FIELD: Final = re.compile(r"[a-z_]{1,24}")
+"""Names of unknown fields that an answer may repeat: any other is told as `other`."""
 
 T = TypeVar("T")
 
@@ -233,7 +235,7 @@ class Desired:
         )
         if out.expires <= out.issued:
             f.fail("expires", "not after `issued`")
-        skipped += [name[:24] for name in f.rest()]
+        skipped += [name if _FIELD.fullmatch(name) else "other" for name in f.rest()]
         return replace(out, skipped=tuple(skipped[:64]))
 
     def to_dict(self) -> dict[str, Any]:

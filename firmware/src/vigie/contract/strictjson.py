@@ -1,4 +1,4 @@
-"""JSON as the contract takes it: bounded, UTF-8, one object, no duplicate names, no NaN, no deep nesting.
+"""JSON as the contract takes it: bounded, UTF-8, one object, no duplicate names, no NaN, no half pairs, no depth.
 
 A duplicate name is refused because two parsers may choose differently (RFC 8259, 4): what was checked must be what is
 used.
@@ -7,6 +7,7 @@ used.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Final, NoReturn
 
 from vigie.contract.errors import MessageError, TooLargeError
@@ -18,6 +19,7 @@ DEPTH_MAX: Final = 16
 INTEGER_MAX: Final = 2**53 - 1
 """Largest integer that every JSON parser keeps exactly (RFC 8259, 6)."""
 _DIGITS_MAX: Final = 20
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def loads(data: bytes, most: int = MESSAGE_MAX, what: str = "message") -> dict[str, Any]:
@@ -32,6 +34,9 @@ def loads(data: bytes, most: int = MESSAGE_MAX, what: str = "message") -> dict[s
             parse_int=_integer,
             parse_float=_float,
         )
+        if _SURROGATE.search(data):
+            # Half a pair is no text (RFC 7493, 2.1): what is read here could not be written again.
+            json.dumps(value, ensure_ascii=False).encode()
         depth_ok = _depth(value, DEPTH_MAX)
     except MessageError:
         raise
