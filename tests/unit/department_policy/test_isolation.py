@@ -418,3 +418,40 @@ def test_the_budget_counts_each_second_once(spans: list[tuple[float, float]], at
     used = sum(1 for s in seconds if s >= when - DAY)
     assert budget.left(when) == pytest.approx(max(0, 4 * HOUR - used), abs=1.5)
     assert all(a[1] < b[0] for a, b in zip(budget.spans, budget.spans[1:], strict=False))
+
+
+def test_a_local_lift_needs_no_disk(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commune is never held by a disk that is full; the lift is kept as soon as there is room."""
+    world.order(
+        isolation=Isolation(2, T0 + HOUR),
+        quarantine=(Quarantine(world.pseudonym(MACS[0]), T0 + HOUR),),
+    )
+    save = department_file.save
+
+    def full(*_args: object) -> None:
+        raise HostError("no room")
+
+    monkeypatch.setattr(department_file, "save", full)
+    assert world.layer.lift_isolation() and world.layer.lift_quarantine(MACS[0])
+    assert world.level() == 0 and not world.effective().quarantine
+    world.pass_time(5)
+    assert world.level() == 0 and world.layer.problem == "no room"
+    monkeypatch.setattr(department_file, "save", save)
+    world.pass_time(5)
+    assert world.layer.problem == ""
+    world.power_cut()
+    assert world.level() == 0 and not world.effective().quarantine
+
+
+def test_a_lost_clock_file_bars_for_a_day_not_for_years(world: World) -> None:
+    world.mono += 700 * DAY
+    world.unix += 700 * DAY
+    world.isolate(2, 1.0)
+    assert world.level() == 2 and world.layer.lift_isolation()
+    (world.folder / "service.json").unlink()
+    world.power_cut()
+    world.isolate(2, 1.0)
+    assert world.level() == 0, "the bar stands"
+    world.pass_time(DAY, 60.0)
+    world.isolate(2, 1.0)
+    assert world.level() == 2

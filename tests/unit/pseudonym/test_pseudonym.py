@@ -145,3 +145,13 @@ def test_a_spoilt_service_file_is_none(tmp_path_factory: pytest.TempPathFactory,
     path = tmp_path_factory.mktemp("s") / "service.json"
     path.write_bytes(data)
     assert ServiceClock(path, 5.0, "a").at(5.0) == 0
+
+
+def test_a_salt_does_not_outlive_a_lost_clock(tmp_path: Path) -> None:
+    """Two years of service on record, and a clock that begins at 0 again: the salt has a month left, not two years."""
+    path = tmp_path / "p.json"
+    pseudonym.save(path, Salts.fresh(2 * 365 * 86_400.0))
+    names = Pseudonyms(path, 5.0)
+    first = names.name(MAC)
+    assert not names.turn(LIFE_S) and Pseudonyms(path, LIFE_S).name(MAC) == first
+    assert names.turn(5.0 + LIFE_S) and names.name(MAC) != first

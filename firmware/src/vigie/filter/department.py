@@ -112,6 +112,13 @@ class Orders:
         return meter.left(service) if meter is not None else Budget().left(service)
 
     @property
+    def latest(self) -> float:
+        """The latest instant (seconds in service) on record that is not an end yet to come."""
+        spans = (span for meter in self.meters.values() for span in meter.budget.spans)
+        lifts = (at for at, _version in self.lifted_macs.values())
+        return max((self.reserved, self.lifted, *lifts, *(last for _first, last in spans)))
+
+    @property
     def version(self) -> int:
         """Version in force, 0 for none."""
         return self.desired.version if self.desired is not None else 0

@@ -51,7 +51,7 @@ class Surroundings:
 
 
 class Department:
-    """State and questions. Every change that fails to reach the disk raises HostError, and nothing has changed then."""
+    """State and questions. An order that fails to reach the disk raises HostError, and nothing has changed then."""
 
     def __init__(
         self, state_dir: Path, around: Surroundings, service: ServiceClock, pseudonyms: Pseudonyms, orders: Orders
@@ -61,10 +61,12 @@ class Department:
         self._around = around
         self._service = service
         self._pseudonyms = pseudonyms
-        # What was reserved has been used, for all that is known.
-        service.not_before(around.mono(), orders.reserved)
+        # What was reserved has been used, for all that is known. And a clock whose file was lost begins at 0: a bar or
+        # a meter would last for years.
+        service.not_before(around.mono(), orders.latest)
         self.orders = orders
         self.problem = ""
+        self._unkept = False
         self._force = InForce()
         self._rules = Rules((), ())
         self._looked = -LOOK_S
@@ -89,7 +91,7 @@ class Department:
         if not self._force.isolation:
             return False
         now = self._now()
-        self._keep(department.lift(self.orders, now))
+        self._lifted(department.lift(self.orders, now))
         self._look(now)
         return True
 
@@ -98,7 +100,7 @@ class Department:
         if mac not in self._force.quarantine:
             return False
         now = self._now()
-        self._keep(department.lift_device(self.orders, mac, now))
+        self._lifted(department.lift_device(self.orders, mac, now))
         self._look(now)
         return True
 
@@ -112,10 +114,10 @@ class Department:
         if mono - self._looked >= LOOK_S and department.unresolved(found):
             found = department.resolved(found, self._resolve)
         found = department.charge(found, self._force, now)
-        if found is not self.orders:
+        if found is not self.orders or self._unkept:
             try:
                 self._keep(found)
-                self.problem = ""
+                self.problem, self._unkept = "", False
             except HostError as e:
                 self.orders = found  # counted in memory: the limit holds as long as the box is on
                 self.problem = str(e)
@@ -210,6 +212,15 @@ class Department:
         self._service.save(self._around.mono(), now=True)
         department_file.save(self.path, orders)
         self.orders = orders
+
+    def _lifted(self, orders: Orders) -> None:
+        """A lift holds even when no disk can keep it: it is kept with the next second that can."""
+        try:
+            self._keep(orders)
+            self._unkept = False
+        except HostError as e:
+            self.orders, self._unkept = orders, True
+            self.problem = str(e)
 
     def _service_saved(self, mono: float, *, now: bool = False) -> None:
         try:

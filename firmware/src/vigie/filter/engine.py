@@ -316,9 +316,16 @@ class Engine:
         self.problems[path.name] = f"{error}; set aside as {aside.name}"
         log.error("%s", error)
 
-    def set_policy(self, policy: LocalPolicy) -> None:
-        """Keeps and applies local decisions. OSError when they cannot be kept: nothing has changed then."""
-        write_atomic(self.policy_file, local_policy.dump(policy))
+    def set_policy(self, policy: LocalPolicy, *, lift: bool = False) -> None:
+        """Keeps and applies local decisions. OSError when they cannot be kept: nothing has changed then, unless it is
+        a `lift`, which holds whatever the disk says."""
+        try:
+            write_atomic(self.policy_file, local_policy.dump(policy))
+        except OSError:
+            if lift:
+                self.policy = policy
+                self.apply_policy()
+            raise
         self.policy = policy
         self.apply_policy()
 

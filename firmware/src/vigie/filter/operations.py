@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from vigie.contract.codes import Action
-from vigie.errors import DaemonError, HostError, ListError, UsageError
+from vigie.errors import DaemonError, ListError, UsageError
 from vigie.filter import abi, journal_query, selftest, status, why, wording
 from vigie.filter.api import Hub, Operation, Params, Stream
 from vigie.filter.base import lists
@@ -188,7 +188,7 @@ class Operations:
         if params.get("remove"):
             ordered = self._lift(lambda: engine.department.lift_quarantine(mac))
             if not ordered or any(q.mac == mac for q in engine.policy.quarantine):
-                self._set(engine.policy.without_quarantine(mac))
+                self._set(engine.policy.without_quarantine(mac), lift=True)
             else:
                 engine.apply_policy()
             return {"mac": mac, "ordered": ordered}
@@ -202,15 +202,15 @@ class Operations:
         level = _whole(params, "level", 0, 3)
         until = engine.clock.wall_s() + self._bounded_duration(params) if level else 0.0
         ordered = self._lift(engine.department.lift_isolation) if not level else False
-        self._set(engine.policy.with_isolation(level, until))
+        if ordered and not engine.policy.isolation.level:
+            engine.apply_policy()  # nothing of the commune's own has to be kept
+        else:
+            self._set(engine.policy.with_isolation(level, until), lift=not level)
         return {"level": level, "until": until, "ordered": ordered}
 
     def _lift(self, lift: Callable[[], bool]) -> bool:
         """Lifts what the department ordered; whether it had ordered it. The department is told."""
-        try:
-            ordered = lift()
-        except HostError as e:
-            raise DaemonError(str(e)) from e
+        ordered = lift()
         if ordered:
             self._engine.reports.local_lift()
         return ordered
@@ -219,9 +219,9 @@ class Operations:
         longest = self._engine.config.isolation.hours * 3600
         return _number(params, "for_s", longest, 1, longest)
 
-    def _set(self, policy: LocalPolicy) -> None:
+    def _set(self, policy: LocalPolicy, *, lift: bool = False) -> None:
         try:
-            self._engine.set_policy(policy)
+            self._engine.set_policy(policy, lift=lift)
         except OSError as e:
             where = self._engine.policy_file
             raise DaemonError(

@@ -12,7 +12,7 @@ import hmac
 import json
 import secrets
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -119,6 +119,9 @@ class Pseudonyms:
             found = None
         self._salts = found if found is not None else Salts.fresh(service_s)
         self._keep = found is None
+        if self._salts.since > service_s:
+            # The clock's file was lost: its month begins again, or the salt would stay for as long as the box was on.
+            self._salts, self._keep = replace(self._salts, since=service_s), True
         self._names: dict[str, str] = {}
         self.turn(service_s)
 
