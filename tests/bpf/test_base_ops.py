@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.unit.base_delta.bases import feed, listed, made, opened, simple, written
 from vigie.contract import dsse
 from vigie.contract.base import OVERRIDE_TYPE, Override
+from vigie.contract.codes import Action
 from vigie.contract.trust import SteeringKeys
 from vigie.errors import BaseError, UsageError
 from vigie.filter import base_ops, base_store
@@ -281,6 +282,34 @@ def test_no_room_on_the_disk_leaves_the_delta_in_force_and_the_file_whole(
     assert box.kept == 4 and box.call("base-show")["kept"] and "base-file" not in box.engine.problems
 
 
+@pytest.mark.parametrize(
+    ("step", "file", "image"), [("patch_on_disk", 2, 2), ("keep_staged", 2, 2), ("save_image", 3, 2)]
+)
+def test_a_power_cut_at_any_step_leaves_whole_files(
+    box: Box, monkeypatch: pytest.MonkeyPatch, step: str, file: int, image: int
+) -> None:
+    box.apply(simple(2, NETS, NAMES))
+
+    def cut(*_args: object) -> None:
+        raise BaseError("power cut")
+
+    monkeypatch.setattr(base_store, step, cut)
+    box.apply_delta(delta(simple(2, NETS, NAMES), simple(3, [*NETS, "45.9.9.9"], NAMES)))
+    monkeypatch.undo()
+    assert verify_image(box.engine.config.image.read_bytes()).serial == image
+    # The next start: what lay half done is gone, the base on disk is whole and takes the delta again, or has it.
+    restarted = BaseOps(box.engine)
+    prepared = base_store.prepare(box.engine.config.base)
+    box.engine.install_base(prepared)
+    prepared.close()
+    box.ops = restarted
+    assert box.call("base-show")["version"] == file
+    assert sorted(p.name for p in box.engine.config.base.parent.iterdir()) == ["base.img", "base.vgb"]
+    if file == 2:
+        box.apply_delta(delta(simple(2, NETS, NAMES), simple(3, [*NETS, "45.9.9.9"], NAMES)))
+    assert box.kept == 3 and box.blocks("45.9.9.9")
+
+
 def _no_room(_staged: Path, target: Path) -> None:
     raise BaseError(f"{target}: no room")
 
@@ -300,3 +329,54 @@ def test_the_departments_lists_follow_the_base_in_force(box: Box) -> None:
     # A delta that lists the name again does not undo the protection.
     box.apply_delta(delta(NEW, simple(3, NETS[1:], ["newest.example", "z.example"])))
     assert not box.blocks("newest.example") and box.blocks("z.example")
+
+
+def candidate(*extra: tuple[list[str], list[str], Action], nets: list[str] = NETS, names: list[str] = NAMES) -> Base:
+    """Base 1 with more feeds beside it, marked as a candidate."""
+    more = [(feed(f"more{i}", action), listed(n, m)) for i, (n, m, action) in enumerate(extra)]
+    base = made(2, (feed(), listed(nets, names)), *more)
+    base.flags |= FLAG_CANDIDATE
+    return base
+
+
+TRIAL = candidate((["46.7.7.7", "2a00:9::/48"], ["perhaps.example"], Action.OBSERVE))
+NOT_TRIALS = {
+    "address": candidate((["46.7.7.7"], [], Action.BLOCK)),
+    "network": candidate((["2a00:9::/48"], [], Action.BLOCK)),
+    "name": candidate(([], ["login.example"], Action.BLOCK)),
+    "another name for one": candidate(([], ["login.example"], Action.BLOCK), names=NAMES[1:]),
+}
+
+
+@pytest.mark.parametrize("by", ["file", "delta"])
+def test_a_candidate_that_only_observes_is_tried(box: Box, by: str) -> None:
+    said = box.apply(TRIAL, candidate=True) if by == "file" else box.apply_delta(delta(OLD, TRIAL), candidate=True)
+    assert said["candidate"] and box.engine.candidate == 2
+    assert [box.blocks(t) for t in ("46.7.7.7", "perhaps.example", "45.1.1.1")] == [False, False, True]
+
+
+@pytest.mark.parametrize("what", NOT_TRIALS)
+@pytest.mark.parametrize("by", ["file", "delta"])
+def test_a_candidate_blocks_nothing_more_whoever_signed_it(box: Box, what: str, by: str) -> None:
+    bad = NOT_TRIALS[what]
+    with pytest.raises(BaseRefused, match=r"\[limit-trial\]"):
+        if by == "file":
+            box.apply(bad)
+        else:
+            box.apply_delta(delta(OLD, bad))
+    assert box.call("base-show")["version"] == 1
+    assert not any(box.blocks(t) for t in ("46.7.7.7", "2a00:9::1", "login.example"))
+
+
+@pytest.mark.parametrize("by", ["file", "delta"])
+def test_what_is_announced_as_a_candidate_is_marked_as_one(box: Box, by: str) -> None:
+    def offer(base: Base, *, trial: bool) -> None:
+        if by == "file":
+            box.apply(base, candidate=trial)
+        else:
+            box.apply_delta(delta(OLD, base), candidate=trial)
+
+    for base, trial in ((NEW, True), (TRIAL, False)):
+        with pytest.raises(BaseError, match=r"\[limit-trial\]"):
+            offer(base, trial=trial)
+    assert box.call("base-show")["version"] == 1

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from vigie.errors import ListError, VigieError
-from vigie.filter.base import limits, lists
+from vigie.filter.base import limits, lists, trial
 from vigie.filter.base.additions import Additions
 from vigie.filter.base.basefile import open_base
 from vigie.filter.base.image import Columns, plan_image
@@ -65,17 +65,20 @@ class BaseInfo:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Judged:
-    """A base held against the one in force: what it blocks more, and what is wrong with its names."""
+    """A base held against the one in force: what it blocks more, what is wrong with its names, and, of a candidate,
+    why it is none."""
 
     growth: limits.Growth
     names: tuple[limits.Refusal, ...]
+    trial: tuple[limits.Refusal, ...] = ()
 
     @classmethod
     def from_json(cls, said: dict[str, Any]) -> Judged:
         """From what the process printed. Raises TypeError or KeyError."""
         more = said["growth"]
         growth = limits.Growth(int(more["v4"]), int(more["v6"]), tuple(more["wide4"]), tuple(more["wide6"]))
-        return cls(growth, tuple(limits.Refusal(**one) for one in said["names"]))
+        names, wrong = (tuple(limits.Refusal(**one) for one in said[what]) for what in ("names", "trial"))
+        return cls(growth, names, wrong)
 
 
 def box_lists(ordered: Path | None = None) -> tuple[Additions, str]:
@@ -114,11 +117,13 @@ def build(path: str, fd: int, ordered: str = "", in_force: str = "") -> dict[str
     additions, problem = box_lists(Path(ordered) if ordered else None)
     plan = plan_image(base, additions)
     os.ftruncate(fd, plan.nbytes)
-    judged: dict[str, Any] = {"names": []}
+    judged: dict[str, Any] = {"names": [], "trial": []}
     with mmap.mmap(fd, plan.nbytes) as memory, memoryview(memory) as view:
         plan.write(view, digest=True)
         if in_force:
-            judged["growth"] = dataclasses.asdict(_growth(in_force, view))
+            growth, wrong = _held(in_force, view, is_trial=bool(base.flags & FLAG_CANDIDATE))
+            judged["growth"] = dataclasses.asdict(growth)
+            judged["trial"] = [dataclasses.asdict(refusal) for refusal in wrong]
     if text is not None:
         found = limits.name_refusals(text, base.names.hash, base.name_key, base.name_seed)
         judged["names"] = [dataclasses.asdict(refusal) for refusal in found]
@@ -131,12 +136,16 @@ def build(path: str, fd: int, ordered: str = "", in_force: str = "") -> dict[str
     return {"info": dataclasses.asdict(info), **judged}
 
 
-def _growth(in_force: str, view: memoryview) -> limits.Growth:
-    """What the image in `view` blocks and the one in force does not; that one is the kernel's own array, mapped."""
+def _held(in_force: str, view: memoryview, *, is_trial: bool) -> tuple[limits.Growth, list[limits.Refusal]]:
+    """What the image in `view` blocks and the one in force does not; that one is the kernel's own array, mapped. Of a
+    candidate also why it is none."""
     fd, pages = (int(number) for number in in_force.split(":"))
     with mmap.mmap(fd, pages * PAGE_BYTES, prot=mmap.PROT_READ) as memory, memoryview(memory) as other:
-        rows = [limits.blocking(image_rows(look), look.classes) for look in (Lookup(other), Lookup(view))]
-        return limits.growth(*rows)
+        # not by name: no view of the two may be left when they are closed
+        growth = limits.growth(
+            *(limits.blocking(image_rows(look), look.classes) for look in (Lookup(other), Lookup(view)))
+        )
+        return growth, trial.of_images(Lookup(other), Lookup(view)) if is_trial else []
 
 
 def image_rows(look: Lookup) -> Columns:

@@ -26,11 +26,13 @@ from vigie.contract.trust import FILE_MAX, SteeringKeys
 from vigie.errors import BaseError, DaemonError, HostError, ImageError, UsageError
 from vigie.filter import base_store
 from vigie.filter.api import PEER, Operation, Params
+from vigie.filter.base import trial
 from vigie.filter.base.deltaformat import MAX_FILE as DELTA_MAX
 from vigie.filter.base.deltaformat import DeltaError, FileDelta, unpack_delta
 from vigie.filter.base.diff import Delta
 from vigie.filter.base.filedelta import kernel_delta
 from vigie.filter.base.limits import BaseRefused, Coverage, Window, delta_growth, name_refusals, refusals
+from vigie.filter.base.model import FLAG_CANDIDATE
 from vigie.filter.base_builder import BaseInfo
 from vigie.filter.base_store import Prepared
 from vigie.filter.engine import Engine
@@ -73,9 +75,11 @@ class BaseOps:
         override, force = _override(params), _forced(params)
         async with self._applying:
             await self._kept()
-            return await self._apply_file(path, wanted, override, force=force)
+            return await self._apply_file(path, wanted, override, force=force, kind=params)
 
-    async def _apply_file(self, path: Path, wanted: int, override: str, *, force: bool = False) -> dict[str, Any]:
+    async def _apply_file(
+        self, path: Path, wanted: int, override: str, *, force: bool = False, kind: Params | None = None
+    ) -> dict[str, Any]:
         engine, start = self._engine, time.perf_counter()
         target = engine.config.base
         digest = await asyncio.to_thread(base_store.stage, path, self._staged)
@@ -84,6 +88,7 @@ class BaseOps:
             lists = engine.department.lists_path
             prepared = await asyncio.to_thread(base_store.prepare, self._staged, lists, in_force)
             try:
+                _check_kind(kind or {}, prepared.info.serial, prepared.info.flags)
                 lifted = self._judge(prepared, digest, wanted, override, force=force)
                 info = engine.install_base(replace(prepared, info=replace(prepared.info, path=str(target))))
                 visible = 1000 * (time.perf_counter() - start)
@@ -113,7 +118,7 @@ class BaseOps:
         if running is not None and prepared.judged is not None:
             window = self._window(running.coverage)
             found = refusals(running.coverage, window, info.coverage, prepared.judged.growth)
-            found += prepared.judged.names
+            found += [*prepared.judged.names, *prepared.judged.trial]
             if found:
                 raise BaseRefused(info.serial, found)
         return False
@@ -140,7 +145,8 @@ class BaseOps:
         start = time.perf_counter()
         async with self._applying:
             data, delta, change = await asyncio.to_thread(_read_delta, path)
-            info, source = self._after(delta, wanted), self._source()
+            _check_kind(params, delta.to_serial, delta.base.flags)
+            info, source = self._after(delta, change, wanted), self._source()
             try:
                 if len(change) > PATCH_MAX:
                     raise DeltaError(f"{len(change)} changes at once")
@@ -156,7 +162,7 @@ class BaseOps:
                 self._keeping = asyncio.create_task(self._keep(), name="keep-base")
             return self._said(info, visible, "patched")
 
-    def _after(self, delta: FileDelta, wanted: int) -> BaseInfo:
+    def _after(self, delta: FileDelta, kernel: Delta, wanted: int) -> BaseInfo:
         """What will be said of the base after a delta. Raises BaseError when it must not come into force."""
         running = self._engine.base.info
         if wanted and delta.to_serial != wanted:
@@ -172,6 +178,8 @@ class BaseOps:
         base = delta.base
         found = refusals(before, self._window(before), after, growth)
         found += name_refusals(delta.columns["names.new.text"], None, base.name_key, base.name_seed)
+        if base.flags & FLAG_CANDIDATE:
+            found += trial.of_delta(kernel)
         if found:
             raise BaseRefused(delta.to_serial, found)
         sizes = delta.sizes()
@@ -285,11 +293,8 @@ class BaseOps:
 
 
 def _read_delta(path: Path) -> tuple[bytes, FileDelta, Delta]:
-    try:
-        with path.open("rb") as file:
-            data = file.read(DELTA_MAX + 1)
-    except OSError as e:
-        raise BaseError(f"{path}: cannot be read ({e.strerror})") from e
+    with base_store.open_regular(path) as file:
+        data = file.read(DELTA_MAX + 1)
     delta = unpack_delta(data, str(path))
     return data, delta, kernel_delta(delta)
 
@@ -303,6 +308,13 @@ def _path(params: Params) -> Path:
 
 def _expected(params: Params) -> int:
     return whole(params, "expect_version", 1, SERIAL_MAX) if "expect_version" in params else 0
+
+
+def _check_kind(params: Params, serial: int, flags: int) -> None:
+    """Raises BaseError when the base is no candidate where one was announced, or the reverse."""
+    if "candidate" in params and (params["candidate"] is True) != bool(flags & FLAG_CANDIDATE):
+        kind = "no candidate" if params["candidate"] is True else "a candidate"
+        raise BaseError(f"[limit-trial] base {serial} is {kind}, it was announced as something else")
 
 
 def _override(params: Params) -> str:

@@ -14,7 +14,6 @@ from vigie.contract.base import (
     CURRENT,
     DESCRIPTOR_MAX,
     STEERING,
-    Delta,
     Descriptor,
     File,
     override_path,
@@ -113,6 +112,10 @@ class BaseUpdate:
             except ContractError as e:
                 raise UpdateError(Code.MALFORMED, f"{CURRENT}: {e}") from e
             status = self._act(repository, published, box, before, start)
+            if status.code == Code.UPDATED.value and published.candidate is not None and not status.candidate:
+                # now that it has the release which the candidate adds to
+                more = self._act(repository, published, box, status, start)
+                status = more if more.code in (Code.UPDATED.value, Code.REFUSED.value) else status
             repository.clean()
             return replace(status, received=repository.fetcher.received)
 
@@ -163,23 +166,24 @@ class BaseUpdate:
                 raise UpdateError(Code.REFUSED, f"base {todo.target.version}: refused before ({reasons}), not tried")
         try:
             if todo.deltas and not override:
-                said = self._by_deltas(repository, todo.deltas)
+                said = self._by_deltas(repository, todo)
                 if said is not None:
                     return said
-            return self._by_file(repository, todo.target, override)
+            return self._by_file(repository, todo, override)
         except UpdateError as e:
             if e.code is Code.REFUSED:
                 codes = tuple(_LIMIT.findall(str(e))) or ("override",)
                 self.store.refuse(todo.target.sha256, codes, self._clock.now())
             raise
 
-    def _by_deltas(self, repository: Repository, chain: tuple[Delta, ...]) -> dict[str, Any] | None:
+    def _by_deltas(self, repository: Repository, todo: Take) -> dict[str, Any] | None:
         """None when a delta does not fit or cannot be had: the whole file will do."""
         said: dict[str, Any] | None = None
         try:
-            files = [(edge, self._target(repository, edge.path, edge.sha256, edge.length)) for edge in chain]
+            files = [(edge, self._target(repository, edge.path, edge.sha256, edge.length)) for edge in todo.deltas]
             for edge, path in files:
-                said = self._apply("base-apply-delta", path, edge.new)
+                kind = {"candidate": todo.trial} if edge is todo.deltas[-1] else {}
+                said = self._apply("base-apply-delta", path, edge.new, **kind)
         except UpdateError as e:
             if e.code in (Code.REFUSED, Code.DISK_FULL) or (e.code is Code.FILTER and said is None and _gone(e)):
                 raise
@@ -187,10 +191,11 @@ class BaseUpdate:
             return None
         return said
 
-    def _by_file(self, repository: Repository, target: File, override: str) -> dict[str, Any]:
+    def _by_file(self, repository: Repository, todo: Take, override: str) -> dict[str, Any]:
+        target = todo.target
         path = self._target(repository, target.path, target.sha256, target.length)
         more = {"override": override} if override else {}
-        return self._apply("base-apply", path, target.version, **more)
+        return self._apply("base-apply", path, target.version, candidate=todo.trial, **more)
 
     def _target(self, repository: Repository, path: str, sha256: str, length: int) -> Path:
         """A target whose descriptor and TUF metadata say the same of it, downloaded."""
@@ -201,7 +206,7 @@ class BaseUpdate:
             raise UpdateError(Code.MALFORMED, f"{path}: {CURRENT} says another digest or length than the metadata")
         return repository.download(path, info)
 
-    def _apply(self, op: str, path: Path, version: int, **more: str) -> dict[str, Any]:
+    def _apply(self, op: str, path: Path, version: int, **more: str | bool) -> dict[str, Any]:
         try:
             return self._filter.call(op, path=str(path.absolute()), expect_version=version, **more)
         except (DaemonError, UsageError) as e:

@@ -64,11 +64,16 @@ def decide(
 
     A release older than the newest one ever taken is never taken again, whatever is signed: going back is a new
     version. A candidate does not count as one, so a trial that was broken off gives way to the release before it.
+    A candidate is what a release adds to the one before, so it is taken only on top of that one: the filter makes sure
+    that it blocks nothing more.
     Versions do not leap: a stolen online key must not use them all up.
     """
     target, trial = published.wanted(box), False
-    if volunteer and published.candidate is not None and published.candidate.version > memory.newest:
-        target, trial = published.candidate, True
+    offered = published.candidate
+    if volunteer and offered is not None and offered.version > memory.newest and in_force is not None:
+        ready = target is not None and _same(target, in_force, memory)
+        if ready or _same(offered, in_force, memory):
+            target, trial = offered, True
     if target is None:
         return Nothing()
     if not trial and target.version < memory.newest:
@@ -78,7 +83,8 @@ def decide(
     if in_force is not None and _same(target, in_force, memory):
         return Nothing() if in_force.kept else Take(target, (), trial)
     chain = () if whole or in_force is None else cheapest(published, in_force.version, target)
-    return Take(target, chain, trial)
+    # by way of another base, a candidate could bring what that one blocks
+    return Take(target, chain if not trial or len(chain) == 1 else (), trial)
 
 
 def _same(target: File, in_force: InForce, memory: Memory) -> bool:
