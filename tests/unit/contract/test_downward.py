@@ -83,7 +83,7 @@ DESIRED = st.builds(
 
 
 @given(DESIRED)
-@settings(max_examples=150)
+@settings(max_examples=50)
 def test_desired_is_read_back(desired: Desired) -> None:
     assert Desired.from_bytes(desired.to_bytes()) == desired
     schema.validate("desired", json.loads(desired.to_bytes()))

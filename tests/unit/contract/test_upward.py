@@ -50,7 +50,7 @@ def sample(kind: Kind) -> dict[str, Any]:
 
 
 @given(messages())
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_written_and_read_back(message: Upward) -> None:
     assert Upward.from_bytes(message.kind, message.to_bytes()) == message
     schema.validate(message.kind.value, json.loads(message.to_bytes()))
@@ -101,7 +101,7 @@ def mutations(value: Any) -> Any:
 
 
 @given(st.data())
-@settings(max_examples=800)
+@settings(max_examples=400)
 def test_schema_and_classes_agree(data: st.DataObject) -> None:
     """On anything near a good message. Two rules are the classes' alone: order of times, and `prev` below `seq`."""
     kind = data.draw(st.sampled_from(Kind))

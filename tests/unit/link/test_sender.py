@@ -211,7 +211,7 @@ class World:
 
 
 @given(st.integers(1, 25), st.sets(st.integers(1, 25)), st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=70, deadline=None)
 def test_nothing_is_lost_and_all_of_it_ends(rows: int, bad: set[int], data: st.DataObject) -> None:
     """Packets and confirmations lost, sessions ended, the link restarted, live rows first, bad rows anywhere: a row is
     deleted only when committed, and once the way is good again everything arrives and the outbox is empty."""
