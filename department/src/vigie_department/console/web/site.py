@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlencode
 
 from django.contrib.admin import AdminSite
 from django.http import HttpRequest, HttpResponse
@@ -12,8 +13,12 @@ from django.urls import path
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from vigie.contract.words import FilterHealth
 from vigie_department.console.models import Alert, BaseRelease, Box, BoxStatus, ExceptionRequest
 from vigie_department.console.web.login import LoginForm
+
+UNWELL: Final = (FilterHealth.DEGRADED.value, FilterHealth.DOWN.value)
+CONFLICTS: Final = (Box.State.CONFLICT.value, Box.State.CLONE.value)
 
 
 class Site(AdminSite):
@@ -46,43 +51,48 @@ class Site(AdminSite):
 
 
 def summary(request: HttpRequest) -> list[dict[str, Any]]:
-    """Numbers that link to their list; `bad` ones want somebody."""
-    serving = Box.objects.filter(state__in=(Box.State.ACTIVE, Box.State.PENDING))
-    online = BoxStatus.objects.filter(box__in=serving, online=True).count()
+    """Numbers that link to the rows they count; `bad` ones want somebody."""
+    states = (Box.State.ACTIVE.value, Box.State.PENDING.value)
+    serving = Box.objects.filter(state__in=states)
+    online = BoxStatus.objects.filter(box__in=serving, online=True)
+    down = online.filter(filter__in=UNWELL).count()
+    conflicts = Box.objects.filter(state__in=CONFLICTS).count()
     day = timezone.now() - timedelta(days=1)
-    conflicts = Box.objects.filter(state__in=(Box.State.CONFLICT, Box.State.CLONE)).count()
     serious = Alert.objects.filter(handled=None, severity__gte=Alert.Severity.MEDIUM, received__gte=day).count()
     requests = ExceptionRequest.objects.filter(state=ExceptionRequest.State.OPEN).count()
-    down = BoxStatus.objects.filter(box__in=serving, online=True).exclude(filter__in=("ok", "")).count()
     base = BaseRelease.objects.filter(stage__in=("wave", "all")).order_by("-version").first()
-    box, alert = "console_box_changelist", "console_alert_changelist"
-    rows: list[dict[str, Any]] = [
-        {"label": _("boîtiers en service"), "value": serving.count(), "url": box, "query": ""},
-        {"label": _("en ligne"), "value": online, "url": box, "query": "status__online__exact=1"},
-        {"label": _("filtrage dégradé"), "value": down, "url": box, "query": "", "bad": down},
-        {"label": _("conflits d'identité"), "value": conflicts, "url": box, "query": "", "bad": conflicts},
-        {
-            "label": _("alertes graves non traitées, 24 h"),
-            "value": serious,
-            "url": alert,
-            "query": "handled__isempty=1&severity__exact=3",
-            "bad": serious,
-        },
-        {
-            "label": _("demandes de mairies"),
-            "value": requests,
-            "url": "console_exceptionrequest_changelist",
-            "query": "state__exact=open",
-            "bad": requests,
-        },
-        {
-            "label": _("base toxique"),
-            "value": base.version if base else "-",
-            "url": "console_baserelease_changelist",
-            "query": "",
-        },
+    box = "console_box_changelist"
+    counted = {"state__in": ",".join(states)}
+    connected = {**counted, "status__online__exact": "1"}
+    rows: list[tuple[Any, Any, bool, str, dict[str, str]]] = [
+        (_("boîtiers en service"), serving.count(), False, box, counted),
+        (_("en ligne"), online.count(), False, box, connected),
+        (_("filtrage dégradé"), down, down > 0, box, {**connected, "status__filter__in": ",".join(UNWELL)}),
+        (_("conflits d'identité"), conflicts, conflicts > 0, box, {"state__in": ",".join(CONFLICTS)}),
+        (
+            _("alertes graves non traitées, 24 h"),
+            serious,
+            serious > 0,
+            "console_alert_changelist",
+            {
+                "handled__isempty": "1",
+                "severity__gte": str(Alert.Severity.MEDIUM.value),
+                "received__gte": day.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            },
+        ),
+        (
+            _("demandes de mairies"),
+            requests,
+            requests > 0,
+            "console_exceptionrequest_changelist",
+            {"state__exact": str(ExceptionRequest.State.OPEN.value)},
+        ),
+        (_("base toxique"), base.version if base else "-", False, "console_baserelease_changelist", {}),
     ]
-    return rows
+    return [
+        {"label": label, "value": value, "bad": bad, "url": url, "query": urlencode(query)}
+        for label, value, bad, url, query in rows
+    ]
 
 
 site = Site(name="admin")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vigie.contract.codes import Category, DeviceClass, Direction
+from vigie.contract.words import DesiredStatus, FilterHealth, Inbound, Op, Result
 from vigie_department.texts import _
 
 
@@ -101,6 +102,60 @@ def device_class(code: int) -> str:
     return known.get(code, str(code))
 
 
+def health(name: str) -> str:
+    """How a box's filter is."""
+    known: dict[str, str] = {
+        FilterHealth.OK: _("bon"),
+        FilterHealth.DEGRADED: _("dégradé"),
+        FilterHealth.DOWN: _("arrêté"),
+    }
+    return known.get(name, name or "-")
+
+
+def inbound(name: str) -> str:
+    """What happens to unsolicited inbound traffic."""
+    known: dict[str, str] = {
+        Inbound.OFF: _("non surveillées"),
+        Inbound.LEARN: _("apprendre"),
+        Inbound.REFUSE: _("refuser"),
+    }
+    return known.get(name, name or "-")
+
+
+def result(name: str) -> str:
+    """What became of an order."""
+    known: dict[str, str] = {
+        DesiredStatus.NONE: _("aucun ordre"),
+        Result.IN_FORCE: _("en vigueur"),
+        Result.PARTIAL: _("en vigueur en partie"),
+        Result.REFUSED: _("refusé"),
+        Result.EXPIRED: _("expiré"),
+        Result.DONE: _("fait"),
+        Result.FAILED: _("échec"),
+    }
+    return known.get(name, name or "-")
+
+
+def isolation(level: int) -> str:
+    """Level in force."""
+    return {
+        0: "-",
+        1: _("1 : vigilance"),
+        2: _("2 : services essentiels"),
+        3: _("3 : coupé"),
+    }.get(level, str(level))
+
+
+def op(name: str) -> str:
+    """A command."""
+    known: dict[str, str] = {
+        Op.SELF_TEST: _("autotest"),
+        Op.DIAGNOSTICS: _("diagnostic"),
+        Op.RESTART: _("redémarrage d'un service"),
+    }
+    return known.get(name, name)
+
+
 def action(name: str) -> str:
     """An audit entry's action, for people who read a box's history."""
     return {
@@ -113,7 +168,12 @@ def action(name: str) -> str:
         "authority.released": _("débloqué par l'autorité"),
         "authority.revoked": _("révoqué par l'autorité"),
         "authority.decommissioned": _("mis hors service"),
+        "authority.blocked": _("bloqué par l'autorité"),
+        "authority.unblocked": _("blocage levé par l'autorité"),
         "box.show": _("fiche consultée"),
+        "alert.show": _("alerte consultée"),
+        "exceptionrequest.show": _("demande consultée"),
+        "diagnostic.show": _("diagnostic consulté"),
         "box.edit": _("fiche modifiée"),
         "box.assign": _("commune changée"),
         "box.release": _("déblocage demandé"),
@@ -132,4 +192,27 @@ def action(name: str) -> str:
         "alert.handled": _("alerte traitée"),
         "request.grant": _("demande accordée"),
         "request.refuse": _("demande refusée"),
+        "command.self-test": _("autotest demandé"),
+        "command.diagnostics": _("diagnostic demandé"),
+        "command.restart": _("redémarrage demandé"),
+        "neverblock.add": _("protection ajoutée"),
+        "neverblock.remove": _("protection retirée"),
+        "essential.add": _("service essentiel ajouté"),
+        "essential.remove": _("service essentiel retiré"),
+        "mass.prepare": _("ordre groupé préparé"),
+        "mass.send": _("ordre groupé envoyé"),
+        "claim.wait": _("attribution en attente"),
+        "commune.import": _("communes importées"),
+        "commune.edit": _("commune modifiée"),
+        "commune.delete": _("commune supprimée"),
+        "login": _("connexion"),
+        "logout": _("déconnexion"),
+        "login.failed": _("mot de passe refusé"),
+        "login.second-factor": _("second facteur accepté"),
+        "login.second-factor-failed": _("second facteur refusé"),
+        "user.add": _("personne ajoutée"),
+        "user.edit": _("personne modifiée"),
+        "user.password": _("mot de passe changé"),
+        "user.enrol-factor": _("second facteur réglé"),
+        "user.reset-factor": _("second facteur oublié"),
     }.get(name, name)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import messages
-from django.contrib.admin import ModelAdmin, ShowFacets, helpers
+from django.contrib.admin import AllValuesFieldListFilter, ModelAdmin, ShowFacets, helpers
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -68,6 +68,17 @@ class ReadOnly(Page):
         title = capfirst(self.opts.verbose_name_plural)
         return super().changelist_view(request, {"title": title, **(extra_context or {})})
 
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """Titled by what it is: Django's "Ajout de exception" is no French."""
+        title = capfirst(self.opts.verbose_name)
+        return super().changeform_view(request, object_id, form_url, {"title": title, **(extra_context or {})})
+
     def may(self, request: HttpRequest, permission: str) -> bool:
         """A permission of the console's own."""
         return request.user.has_perm(f"console.{permission}")
@@ -86,6 +97,22 @@ class Consulted(ReadOnly):
             if found is not None:
                 audit.record(actor(request), f"{found._meta.model_name}.show", found)
         return response
+
+
+def in_words(say: Callable[[str], str]) -> type[AllValuesFieldListFilter]:
+    """A filter beside a list whose values are codes: what people read is `say` of each."""
+
+    class InWords(AllValuesFieldListFilter):
+        """Django's, with other words."""
+
+        def choices(self, changelist: Any) -> Iterator[Any]:
+            """Django names a choice by its value."""
+            codes = {str(value) for value in self.lookup_choices}
+            for choice in super().choices(changelist):
+                name = str(choice["display"])
+                yield {**choice, "display": say(name) if name in codes else name}
+
+    return InWords
 
 
 class ReasonForm(forms.Form):
@@ -130,7 +157,8 @@ def ask(
         return None
     context = {
         **page.admin_site.each_context(request),
-        "title": title,
+        # `title` tells what was done; the page that asks has the name of the action in the list
+        "title": getattr(getattr(page, action), "short_description", title),
         "text": text,
         "rows": list(queryset),
         "form": asked,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -18,10 +19,18 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from vigie.contract.words import Service
-from vigie_department.console.models import Alert, AuditEntry, Box, BoxStatus, Certificate, PolicyException
+from vigie_department.console.models import (
+    Alert,
+    AuditEntry,
+    Box,
+    BoxStatus,
+    Certificate,
+    DesiredState,
+    PolicyException,
+)
 from vigie_department.console.services import desired, fleet, orders
 from vigie_department.console.web import words
-from vigie_department.console.web.admin.common import Consulted, ReadOnly, ReasonForm, ask, listing
+from vigie_department.console.web.admin.common import Consulted, ReadOnly, ReasonForm, ask, in_words, listing
 from vigie_department.console.web.login import actor
 from vigie_department.console.web.site import site
 from vigie_department.errors import DepartmentError
@@ -56,7 +65,10 @@ class BoxAdmin(Consulted):
     """Boxes: what they say, what is ordered, their history; and everything that may be done to them."""
 
     list_display = ("id", "commune", "state", "online_", "filter_", "base_", "isolation_", "seen_")
-    list_filter = ("state", "status__online", "status__filter", "spare", "lot", "status__base_version", "commune__epci")
+    list_filter = (
+        *("state", "status__online", ("status__filter", in_words(words.health)), "spare", "lot"),
+        *("status__base_version", "commune__epci"),
+    )
     list_select_related = ("commune", "status")
     search_fields = ("id", "serial", "claim_id", "commune__name", "commune__insee", "location")
     search_help_text = gettext_lazy("Identifiant, numéro de série, code d'étiquette, commune, code INSEE")
@@ -133,7 +145,7 @@ class BoxAdmin(Consulted):
     def filter_(self, obj: Box) -> str:
         """How its filter is."""
         status = _status(obj)
-        return status.filter if status and status.filter else "-"
+        return words.health(status.filter) if status else "-"
 
     @display(description=gettext_lazy("base"), ordering="status__base_version")
     def base_(self, obj: Box) -> Any:
@@ -145,7 +157,7 @@ class BoxAdmin(Consulted):
     def isolation_(self, obj: Box) -> Any:
         """Level in force."""
         status = _status(obj)
-        return status.isolation if status and status.isolation else "-"
+        return words.isolation(status.isolation) if status else "-"
 
     @display(description=gettext_lazy("vu le"), ordering="status__seen")
     def seen_(self, obj: Box) -> Any:
@@ -163,7 +175,7 @@ class BoxAdmin(Consulted):
             return _("n'a encore rien dit")
         names = ("online", "seen", "version", "filter", "base_version", "base_entries", "candidate", "inbound")
         more = ("isolation", "quarantined", "exceptions", "uptime_s", "disk_free_mb", "mem_free_mb", "load", "losses")
-        return listing([(_label(name), _cell(getattr(status, name))) for name in names + more])
+        return listing([(_label(name), _said(name, getattr(status, name))) for name in names + more])
 
     @display(description=gettext_lazy("document"))
     def document_(self, obj: Box) -> Any:
@@ -177,8 +189,8 @@ class BoxAdmin(Consulted):
             [
                 (_("version envoyée"), document.version),
                 (_("version sur le boîtier"), _cell(has)),
-                (_("état"), _cell(status.desired_status if status else None)),
-                (_("réponse"), f"{document.result} {document.code} {', '.join(document.detail)}".strip() or "-"),
+                (_("état"), words.result(status.desired_status if status else "")),
+                (_("réponse"), _answer(document)),
                 (_("expire le"), _cell(document.expires)),
             ]
         )
@@ -309,8 +321,29 @@ def _status(obj: Box) -> BoxStatus | None:
 
 
 def _label(name: str) -> str:
+    if name == "uptime_s":
+        return _("en marche depuis")
     field: Any = BoxStatus._meta.get_field(name)
     return str(field.verbose_name)
+
+
+def _said(name: str, value: Any) -> Any:
+    """A code in words, seconds in days and hours."""
+    say: dict[str, Callable[[Any], str]] = {
+        "filter": words.health,
+        "inbound": words.inbound,
+        "isolation": words.isolation,
+    }
+    if name == "uptime_s" and value is not None:
+        return _("{days} j {hours} h").format(days=value // 86400, hours=value % 86400 // 3600)
+    return say[name](value) if name in say else _cell(value)
+
+
+def _answer(document: DesiredState) -> str:
+    """What the box made of a document: in words, then the codes."""
+    if not document.result:
+        return "-"
+    return " ".join((words.result(document.result), document.code, ", ".join(document.detail))).strip()
 
 
 def _cell(value: Any) -> Any:
@@ -324,7 +357,7 @@ def _cell(value: Any) -> Any:
 
 
 def _detail(detail: dict[str, Any]) -> str:
-    text = ", ".join(f"{name} {value}" for name, value in detail.items() if value not in ("", None, []))
+    text = ", ".join(f"{name} {value}" for name, value in detail.items() if value not in ("", None, [], {}))
     return text if len(text) <= 160 else text[:159] + "…"
 
 

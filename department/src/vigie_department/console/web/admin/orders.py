@@ -24,7 +24,8 @@ from vigie_department.console.models import (
     Quarantine,
 )
 from vigie_department.console.services import orders
-from vigie_department.console.web.admin.common import ModelForm, ReadOnly, ask
+from vigie_department.console.web import words
+from vigie_department.console.web.admin.common import ModelForm, ReadOnly, ask, in_words
 from vigie_department.console.web.login import actor
 from vigie_department.console.web.site import site
 from vigie_department.errors import DepartmentError
@@ -233,22 +234,32 @@ class QuarantineAdmin(ReadOnly):
 class DesiredStateAdmin(ReadOnly):
     """Every document that was signed."""
 
-    list_display = ("box", "version", "issued", "expires", "operator", "result", "code")
-    list_filter = ("result",)
+    list_display = ("box", "version", "issued", "expires", "operator", "result_", "code")
+    list_filter = (("result", in_words(words.result)),)
     list_select_related = ("box__commune",)
     search_fields = ("box__id", "box__commune__name", "operator")
     exclude = ("envelope", "digest")
+
+    @display(description=gettext_lazy("résultat"), ordering="result")
+    def result_(self, obj: DesiredState) -> str:
+        """In words."""
+        return words.result(obj.result)
 
 
 @register(Command, site=site)
 class CommandAdmin(ReadOnly):
     """Every command, and its answer."""
 
-    list_display = ("issued", "box", "op", "state", "code", "operator")
-    list_filter = ("op", "state")
+    list_display = ("issued", "box", "op_", "state", "code", "operator")
+    list_filter = (("op", in_words(words.op)), "state")
     list_select_related = ("box__commune",)
     search_fields = ("box__id", "box__commune__name", "id")
     exclude = ("envelope",)
+
+    @display(description=gettext_lazy("commande"), ordering="op")
+    def op_(self, obj: Command) -> str:
+        """In words."""
+        return words.op(obj.op)
 
 
 @register(BaseRelease, site=site)

@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy
 
 from vigie_department.console.models import Aside, AuditEntry, Outgoing, Receipt
 from vigie_department.console.web import words
-from vigie_department.console.web.admin.common import ReadOnly
+from vigie_department.console.web.admin.common import ReadOnly, in_words
 from vigie_department.console.web.site import site
 
 
@@ -18,7 +18,7 @@ class AuditEntryAdmin(ReadOnly):
     """Who did what, when, from where."""
 
     list_display = ("at", "actor", "address", "action_", "box", "object_id")
-    list_filter = ("action", "kind")
+    list_filter = (("action", in_words(words.action)), "actor")
     search_fields = ("actor", "box", "object_id", "action")
     date_hierarchy = "at"
 

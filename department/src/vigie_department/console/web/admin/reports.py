@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy
 from vigie_department.console.models import Alert, Counter, Diagnostic, ExceptionRequest
 from vigie_department.console.services import audit, orders
 from vigie_department.console.web import words
-from vigie_department.console.web.admin.common import Consulted, ReadOnly, ask
+from vigie_department.console.web.admin.common import Consulted, ReadOnly, ask, in_words
 from vigie_department.console.web.login import actor
 from vigie_department.console.web.site import site
 
@@ -29,7 +29,13 @@ class AlertAdmin(Consulted):
     """Alerts, in words; marked as dealt with, or turned into an exception."""
 
     list_display = ("last", "commune_", "severity", "rule_", "indicator", "category_", "device_", "count", "handled")
-    list_filter = ("severity", "rule", ("handled", EmptyFieldListFilter), "incident", "box__commune__epci")
+    list_filter = (
+        "severity",
+        ("rule", in_words(words.rule)),
+        ("handled", EmptyFieldListFilter),
+        "incident",
+        "box__commune__epci",
+    )
     list_select_related = ("box__commune",)
     search_fields = ("box__id", "box__commune__name", "box__commune__insee", "indicator", "device")
     search_help_text = gettext_lazy("Boîtier, commune, indicateur, pseudonyme d'un appareil")
