@@ -120,12 +120,13 @@ NEW = simple(2, [*NETS[1:], "45.9.9.9", "2a00:2::1"], ["evil.example", "newest.e
 
 def test_a_delta_is_in_force_and_then_on_disk(box: Box) -> None:
     said = box.apply_delta(delta(OLD, NEW), expect_version=2)
-    assert (said["way"], said["version"], said["kept"]) == ("patched", 2, False)
+    assert (said["way"], said["version"], said["kept"], said["keeping"]) == ("patched", 2, False, True)
     assert [box.blocks(t) for t in ("45.9.9.9", "newest.example", "2a00:2::1")] == [True] * 3
     assert [box.blocks(t) for t in ("45.1.1.1", "worse.example")] == [False] * 2
     assert box.engine.config.base.read_bytes() == pack_base(NEW)
     shown = box.call("base-show")
-    assert (shown["version"], shown["kept"], shown["content"]) == (2, True, opened(NEW).content())
+    assert (shown["version"], shown["kept"], shown["keeping"]) == (2, True, False)
+    assert shown["content"] == opened(NEW).content()
     assert (shown["v4"], shown["v6"], shown["names"]) == (2, 2, 2)
     header = verify_image(box.engine.config.image.read_bytes())
     assert header.serial == 2

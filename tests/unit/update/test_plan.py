@@ -54,6 +54,13 @@ def test_what_is_in_force_stays() -> None:
     assert isinstance(decide(published(3), BOX, running(3, "other"), took(3), volunteer=False), Take)
 
 
+def test_a_base_on_its_way_to_the_disk_is_not_fetched_again() -> None:
+    said = {"version": 3, "content": "c", "candidate": False, "kept": False, "keeping": True}
+    assert decide(published(3), BOX, InForce.of(said), took(3), volunteer=False) == Nothing()
+    failed = InForce.of({**said, "keeping": False})
+    assert isinstance(decide(published(3), BOX, failed, took(3), volunteer=False), Take)
+
+
 def test_older_is_never_taken() -> None:
     assert decide(published(3), BOX, running(4), took(4), volunteer=False) == Nothing(older=True)
     assert decide(published(3), BOX, running(1, "image"), took(4), volunteer=False) == Nothing(older=True)

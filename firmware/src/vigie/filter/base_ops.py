@@ -266,10 +266,15 @@ class BaseOps:
         info = self._engine.base.info
         if info is None:
             raise DaemonError(_("aucune base n'est en vigueur"))
-        return {**info.to_json(), "kept": self._engine.base.kept}
+        return {**info.to_json(), **self._on_disk()}
 
     def _said(self, info: BaseInfo, visible_ms: float, way: str) -> dict[str, Any]:
-        return {**info.to_json(), "kept": self._engine.base.kept, "in_force_ms": round(visible_ms, 1), "way": way}
+        return {**info.to_json(), **self._on_disk(), "in_force_ms": round(visible_ms, 1), "way": way}
+
+    def _on_disk(self) -> dict[str, bool]:
+        """kept: the file on disk is the base in force. keeping: it is being brought to it."""
+        keeping = self._keeping is not None and not self._keeping.done()
+        return {"kept": self._engine.base.kept, "keeping": keeping}
 
     def _window(self, in_force: Coverage) -> Window:
         """The reference of the day; begun anew when it is over, and kept."""

@@ -11,7 +11,7 @@ from vigie.contract.limits import VERSION_JUMP_MAX
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """The base that the filter runs. kept: its file is on the disk too."""
+    """The base that the filter runs. kept: its file is on the disk too, or on its way there."""
 
     version: int
     content: str
@@ -21,7 +21,8 @@ class InForce:
     @classmethod
     def of(cls, said: dict[str, Any]) -> InForce:
         """From the filter's `base-show`. Raises KeyError, TypeError or ValueError."""
-        return cls(int(said["version"]), str(said["content"]), bool(said["candidate"]), bool(said["kept"]))
+        kept = bool(said["kept"]) or said.get("keeping") is True
+        return cls(int(said["version"]), str(said["content"]), bool(said["candidate"]), kept)
 
 
 @dataclass(frozen=True, slots=True)
