@@ -157,6 +157,26 @@ def test_a_box_is_replaced(department: Department, factory: Factory, tmp_path: P
     assert old.record()["state"] == "revoked"
 
 
+def test_orders_go_on_when_the_tables_are_behind_the_signer(department: Department, factory: Factory) -> None:
+    """The signer had signed when the console died: its versions are used up, and another one is found."""
+    box = factory.box()
+    box.until(Code.MEMBER)
+    wait_state(department, box, "active")
+    with session(department, box) as line:
+        for number in range(5):
+            allow(department, f"n{number}.example", "--box", box.box_id)
+        line.wait(lambda: len(_targets(department, line)) == 5, "told of all five")
+        before = desired(department, last(line.heard, "/desired")).version
+        with (
+            contextlib.closing(sqlite3.connect(department.config.paths.data / "console.db", timeout=20)) as tables,
+            tables,
+        ):
+            tables.execute("DELETE FROM console_desiredstate WHERE box_id = ?", (box.box_id,))
+        allow(department, "later.example", "--box", box.box_id)
+        line.wait(lambda: len(_targets(department, line)) == 6, "told of the sixth")
+        assert desired(department, last(line.heard, "/desired")).version > before
+
+
 def test_the_console_behind_nginx(department: Department) -> None:
     """Through TLS, nginx and uvicorn: pages, style sheets, the client's address, the right host only."""
     config = department.config

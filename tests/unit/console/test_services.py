@@ -110,6 +110,13 @@ class TestDocuments:
         assert signer.signed[-1].version == 41
         assert desired.renew(ANNE) == 0
 
+    def test_the_signer_may_be_ahead_of_the_tables(self, box: Box, signer: LocalSigner) -> None:
+        """It had signed when this process died."""
+        signer.versions[box.pk] = 10
+        assert desired.issue(box, ANNE, "") is True
+        assert 10 < signer.signed[-1].version < 30
+        assert DesiredState.objects.get().version == signer.signed[-1].version
+
     def test_a_rule_of_a_commune_and_of_all(self, box: Box, signer: LocalSigner, commune: Commune) -> None:
         other = Box.objects.create(id=box_id("two"), state=Box.State.ACTIVE)
         allow(orders.Scope(commune=commune), "commune.example")
@@ -386,7 +393,8 @@ def test_what_is_no_duration(text: str) -> None:
 
 def test_renewal_goes_on_past_a_box_that_is_refused(signer: LocalSigner) -> None:
     first, second = (Box.objects.create(id=name, state=Box.State.ACTIVE) for name in sorted((box_id("a"), box_id("b"))))
-    signer.versions[first.pk] = 10
+    # put there by hand: the service would have said no
+    NeverBlock.objects.create(box=first, target="0.0.0.0/0", note="", created=timezone.now(), created_by="anne")
     with pytest.raises(RefusedError):
         desired.issue(first, ANNE, "")
     assert desired.renew(ANNE) == 1

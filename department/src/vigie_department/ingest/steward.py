@@ -15,7 +15,7 @@ from django.utils import timezone
 from vigie_department.config import Config
 from vigie_department.console.models import Box, Command, Cursor
 from vigie_department.console.services import audit, authority, desired
-from vigie_department.errors import DepartmentError
+from vigie_department.errors import DepartmentError, RefusedError, StateError, UsageError
 from vigie_department.ingest import registry
 
 log = logging.getLogger("vigie.ingest.steward")
@@ -90,8 +90,12 @@ class Steward:
         """A box that has just enrolled gets its document at once."""
         for name in sorted(self._wanting):
             box = Box.objects.select_related("commune").filter(pk=name).first()
-            if box is not None:
-                desired.issue(box, audit.INGEST, "enrolled")
+            try:
+                if box is not None:
+                    desired.issue(box, audit.INGEST, "enrolled")
+            except (RefusedError, StateError, UsageError) as error:
+                # what is wrong with one box is no reason to leave the others without; renewals try it again
+                log.error("%s: its first document cannot be made: %s", name, error)
             self._wanting.discard(name)
 
     def _renew(self) -> None:

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from vigie.contract import topics
 from vigie.contract.downward import Contact, Essential, Exemption, Isolation, Quarantine, Settings
-from vigie.contract.words import Inbound, Order, Proto, RuleAction
+from vigie.contract.words import Code, Inbound, Order, Proto, RuleAction
 from vigie_department.config import Config
 from vigie_department.console import outgoing
 from vigie_department.console.models import (
@@ -34,6 +34,8 @@ from vigie_department.errors import RefusedError, StateError, UsageError
 
 log = logging.getLogger("vigie.desired")
 
+AHEAD_MAX: Final = 1 << 16
+"""how far above our own versions one is looked for that the signer accepts"""
 MASS_FREE: Final = 5
 """boxes that one order may isolate or quarantine without the offline second signature"""
 
@@ -131,12 +133,12 @@ def reported_version(box: Box) -> int:
     return int(BoxStatus.objects.filter(box=box).aggregate(top=Max("desired_version"))["top"] or 0)
 
 
-def compose(box: Box, now: datetime, mass: Iterable[str] | None = None) -> Any:
-    """The document as it would be signed now."""
+def compose(box: Box, now: datetime, mass: Iterable[str] | None = None, *, above: int = 0) -> Any:
+    """The document as it would be signed now. above: added to the version."""
     days = config().documents.desired_days
     return document.state(
         gather(box, now, mass),
-        version=next_version(box),
+        version=next_version(box) + above,
         issued=unix(now),
         expires=unix(now + timedelta(days=days)),
     )
@@ -160,9 +162,25 @@ def issue(box: Box, actor: Actor, reason: str, *, force: bool = False) -> bool:
             last = DesiredState.objects.filter(box=box).order_by("-version").first()
             if last is not None and last.digest == digest:
                 return False
-        signed = signer().sign_desired(desired.to_dict(), actor.name)
+        desired, signed = _sign(box, desired, now, actor)
         store(box, desired, signed, digest, actor, reason)
     return True
+
+
+def _sign(box: Box, desired: Any, now: datetime, actor: Actor) -> tuple[Any, bytes]:
+    """The document and its envelope, under the first version that the signer has not used.
+
+    It may be ahead of our tables: it had signed when we crashed, or we were restored from a backup and it was not.
+    """
+    above = 0
+    while True:
+        try:
+            return desired, signer().sign_desired(desired.to_dict(), actor.name)
+        except RefusedError as error:
+            if f"{Code.OLDER.value}:" not in str(error) or above >= AHEAD_MAX:
+                raise
+        above = 2 * above or 1
+        desired = compose(box, now, above=above)
 
 
 def store(box: Box, desired: Any, signed: bytes, digest: str, actor: Actor, reason: str) -> DesiredState:
