@@ -13,7 +13,10 @@ from tests.integration.link.filter_side import CAMERA
 from tests.support.servers import eventually
 from vigie.contract import dsse, limits
 from vigie.contract.upward import Ack, Offline, State
-from vigie.contract.words import Code, DesiredStatus, Order, Result
+from vigie.contract.words import Code, DesiredStatus, FilterHealth, Order, Result
+from vigie.errors import JournalError
+from vigie.filter.department import Orders
+from vigie.filter.outbox import Outbox
 
 HOUR, DAY = 3600, 86_400
 
@@ -322,3 +325,24 @@ def test_last_will(fleet: Fleet) -> None:
     assert fleet.department.states[-1].session > ended
     fleet.box.stop()
     fleet.department.wait(lambda: isinstance(fleet.department.states[-1], Offline), "said goodbye")
+
+
+def test_a_full_disk_stops_neither_orders_nor_the_state(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The outbox takes no answer; what is in force is still repaired, and the filter is not said to be down."""
+    order(fleet, 1)
+    assert ack_of(fleet, 1).result is Result.IN_FORCE
+
+    def full(*_args: object) -> None:
+        raise JournalError("no room")
+
+    monkeypatch.setattr(Outbox, "add", full)
+    fleet.department.order(fleet.box.name, b"nonsense")
+    fleet.department.wait(
+        lambda: any(isinstance(s, State) and s.desired.refused is Code.MALFORMED for s in fleet.department.states),
+        "the state told",
+    )
+    fleet.box.filter.department.orders = Orders()
+    eventually(lambda: in_force(fleet) == 1, "the order in force again")
+    assert all(s.filter is FilterHealth.OK for s in fleet.department.states if isinstance(s, State))
+    monkeypatch.undo()
+    refusal(fleet, Code.MALFORMED)

@@ -349,13 +349,17 @@ class Agent:
         await self._flush()
 
     async def _flush(self) -> None:
-        """Hands the link's own rows to the filter's outbox; when it cannot take them now (DaemonError) they stay."""
+        """Hands the link's own rows to the filter's outbox; when it cannot take them now they stay."""
         while self._rows:
             row = self._rows[0]
             try:
                 await self._filter.outbox_add(*row)
             except UsageError as e:
                 log.error("a row of the link is refused: %s", e)
+            except DaemonError as e:
+                # Its disk is full, say: neither orders nor the state wait for that.
+                log.warning("the outbox takes nothing now: %s", e)
+                return
             if self._rows[0] is row:  # not pushed out meanwhile
                 self._rows.pop(0)
             self._pump.kick()

@@ -13,6 +13,7 @@ PACKET_MAX: Final = 80 * 1024
 """The contract's largest message (64 KiB) with topic and properties."""
 _LENGTH_BYTES_MAX: Final = 4
 _PUBLISH: Final = 3
+_QOS_1: Final = 0b0010
 _QOS_2: Final = 0b0100
 """The library keeps each message of QoS 2 until the broker releases it: 65,535 of them, 4 GB."""
 
@@ -22,6 +23,7 @@ class PacketMeter:
 
     def __init__(self, most: int = PACKET_MAX) -> None:
         self._most = most
+        self.published = 0  # messages that began, of QoS 1: each wants an answer
         self._left = 0  # bytes of the current packet's body still to come
         self._header = 0  # bytes of the fixed header seen so far
         self._length = 0
@@ -41,6 +43,7 @@ class PacketMeter:
             if self._header == 1:
                 if byte >> 4 == _PUBLISH and byte & _QOS_2:
                     raise PacketError("the broker sent a message of QoS 2: nothing is subscribed to at QoS 2")
+                self.published += byte >> 4 == _PUBLISH and bool(byte & _QOS_1)
                 continue
             if self._header > 1 + _LENGTH_BYTES_MAX:
                 raise PacketError("the broker sent a length of more than 4 bytes: not MQTT")

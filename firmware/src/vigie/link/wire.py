@@ -34,11 +34,15 @@ INFLIGHT_MAX: Final = 100
 UNANSWERED_MAX: Final = 1000
 """Messages handed over and not acknowledged: a broker that answers none would have the library keep them all."""
 RECEIVE_MAX: Final = 20
+"""Messages that the broker may send before it has read an answer to the first."""
+OWED_MAX: Final = 10 * RECEIVE_MAX
+"""Answers that may wait to be read: a broker that sends on and reads none would have the library keep them all."""
 MISC_S: Final = 1.0
 _READS_PER_TURN: Final = 64
 # What hostile packets make the library's parser raise.
 _PARSER_ERRORS: Final = (struct.error, IndexError, ValueError, KeyError, TypeError, AttributeError, MQTTException)
 _TAKEN_OVER: Final = 0x8E
+_PUBACK: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +68,15 @@ class _MeteredSocket:
     def __init__(self, sock: ssl.SSLSocket) -> None:
         self._sock = sock
         self._meter = PacketMeter()
+        self._answered = 0
         self.failed: Exception | None = None
 
     def recv(self, size: int) -> bytes:
         try:
             data = self._sock.recv(min(size, PACKET_MAX))
             self._meter.feed(data)
+            if self._meter.published - self._answered > OWED_MAX:
+                raise PacketError("the broker sends without reading the answers")
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
             raise
         except OSError as e:
@@ -82,7 +89,9 @@ class _MeteredSocket:
 
     def send(self, data: bytes) -> int:
         try:
-            return self._sock.send(data)
+            sent = self._sock.send(data)
+            self._answered += sent == len(data) and data[0] >> 4 == _PUBACK  # one packet at a time
+            return sent
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
             raise
         except OSError as e:
