@@ -25,6 +25,7 @@ from vigie.filter.outbox_ops import OutboxOps
 from vigie.filter.params import number as _number
 from vigie.filter.params import text as _text
 from vigie.filter.params import whole as _whole
+from vigie.filter.privilege import confined, confined_streams
 from vigie.filter.zones import Alert
 from vigie.i18n import _
 
@@ -55,7 +56,7 @@ class Operations:
 
     def once(self) -> Mapping[str, Operation]:
         """Operations that answer once."""
-        return {
+        operations: Mapping[str, Operation] = {
             "status": self._status,
             "why": self._why,
             "allow": self._rule(Action.ALLOW),
@@ -73,10 +74,11 @@ class Operations:
             **self._outbox.once(),
             **self._department.once(),
         }
+        return confined(self._engine.config.link_user, operations)
 
     def streams(self) -> Mapping[str, Stream]:
         """Operations that go on."""
-        return {"watch": self._watch}
+        return confined_streams(self._engine.config.link_user, {"watch": self._watch})
 
     # ---- looking ---------------------------------------------------------------------------------------------
 
