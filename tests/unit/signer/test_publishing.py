@@ -17,7 +17,7 @@ from vigie.contract.base import CURRENT, Delta, Descriptor, File, base_path, del
 from vigie.contract.errors import ContractError
 from vigie.contract.limits import VERSION_JUMP_MAX
 from vigie_department.signer.errors import MetadataError, NeedsApproval, RateError, RuleError
-from vigie_department.signer.rules import EMERGENCY_BASE, emergency_body
+from vigie_department.signer.rules import EMERGENCY_BASE, WAVES_MAX, emergency_body
 
 from .conftest import Bench
 
@@ -86,6 +86,23 @@ def test_a_base_is_with_a_part_of_the_boxes_before_it_is_with_all(desk: Desk) ->
     desk.bench.restart()
     desk.bench.clock.now += 1
     desk.publish(desk.descriptor(file, 100))
+
+
+def test_wave_after_wave_does_not_reach_everybody(desk: Desk) -> None:
+    first = desk.release(1)
+    for version in range(2, 2 + WAVES_MAX):
+        desk.publish(desk.descriptor(desk.file(version, f"evil {version}"), 5, first))
+    late = desk.file(20, "evil")
+    with pytest.raises(RuleError, match="bases 2, 3, 4 went to a part"):
+        desk.publish(desk.descriptor(late, 5, first))
+    desk.bench.restart()
+    desk.bench.clock.now += WAVE_S - 1
+    with pytest.raises(RuleError, match="went to a part"):
+        desk.publish(desk.descriptor(late, 5, first))
+    with pytest.raises(NeedsApproval):
+        desk.publish(desk.descriptor(late, 100, first))
+    desk.bench.clock.now += 1
+    desk.publish(desk.descriptor(late, 5, first))
 
 
 def test_time_in_a_wave_does_not_serve_another_content(desk: Desk) -> None:

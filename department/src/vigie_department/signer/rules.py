@@ -27,6 +27,9 @@ CEREMONY_S: Final = 2 * 3600
 #: Quarantined devices of one box without the second signature; boxes refuse the ones beyond.
 DEVICES_MAX: Final = 5
 ALL: Final = 100
+#: New bases that may go to a part of the boxes within `wave_s`. Each version has other boxes in its wave: without a
+#: bound, one wave after the other reaches nearly all of them, and no second operator was asked.
+WAVES_MAX: Final = 3
 EMERGENCY_BASE: Final = "emergency-base"
 APPROVALS: Final = 2
 #: What became useless by itself between the asking and the signing harms nobody.
@@ -129,9 +132,23 @@ def check_descriptor(
     before = state.releases.get(released.version)
     if before is None:
         restrained = descriptor.share < ALL
+        if restrained:
+            _check_waves(state, wave_s, now)
     else:
         restrained = _next_share(released, before, descriptor.share, wave_s, now)
     return Step(released.version, released.sha256, released.length, descriptor.share, restrained)
+
+
+def _check_waves(state: State, wave_s: float, now: float) -> None:
+    recent = [
+        v for v, r in state.releases.items() if str(ALL) not in r.shares and now - min(r.shares.values()) < wave_s
+    ]
+    if len(recent) >= WAVES_MAX:
+        names = ", ".join(map(str, sorted(recent)))
+        raise RuleError(
+            f"bases {names} went to a part of the boxes within {wave_s / 3600:g} h: wait, or have two operators "
+            "approve one for all"
+        )
 
 
 def _next_share(released: File, before: Release, share: int, wave_s: float, now: float) -> bool:
