@@ -69,7 +69,9 @@ class Watch:
         """Look, and act when something changed or is still to be done."""
         now = self._clock()
         seen = tuple(_mark(path) for path in (self._plan.crl, self._plan.denied, self._plan.clients))
-        if seen != self._seen or not 0 <= now - self._looked < AGAIN_S:
+        list_in_force = self._in_force.crl
+        ended = list_in_force is not None and self._looked < list_in_force.expires <= now
+        if seen != self._seen or ended or not 0 <= now - self._looked < AGAIN_S:
             self._look(now)
             self._seen, self._looked = seen, now
         if self._reload_due or self._cut_due:
