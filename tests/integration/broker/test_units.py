@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-EXPOSURE_MAX = 2.0
+EXPOSURE_MAX = 2.1
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,40 @@ def test_every_service_is_confined(image: Path) -> None:
         found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
         assert found, done.stdout + done.stderr
         assert float(found[1]) <= EXPOSURE_MAX, f"{unit}\n{done.stdout}"
+
+
+@pytest.mark.parametrize(
+    ("unit", "check"),
+    [
+        # binds port 443 without root
+        ("vigie-web", "CapabilityBoundingSet=~CAP_NET_(BIND_SERVICE|BROADCAST|RAW)"),
+        # the database is written by a group
+        ("vigie-console", "UMask="),
+        ("vigie-ingest", "UMask="),
+        # reads every folder
+        ("vigie-backup", "CapabilityBoundingSet=~CAP_(DAC_*|FOWNER|IPC_OWNER)"),
+        ("vigie-backup", "CapabilityBoundingSet=~CAP_(CHOWN|FSETID|SETFCAP)"),
+    ],
+)
+def test_what_a_service_needs_is_not_taken_away_by_the_sandbox(image: Path, unit: str, check: str) -> None:
+    """A prefix drop-in is read after the unit: what a unit opens has to stand in a drop-in of its own."""
+    done = analyze(image, "security", "--offline=true", "--no-pager", f"{unit}.service")
+    (line,) = [line for line in done.stdout.splitlines() if check in line]
+    assert line.startswith("✗"), line
+
+
+def test_no_unit_sets_itself_what_the_sandbox_sets_too(image: Path) -> None:
+    """It would be undone. Lists only grow, so they may stand in both; an allow list that shrinks may not."""
+    folder = image / "usr/lib/systemd/system"
+    (sandbox,) = folder.glob("vigie-.service.d/*.conf")
+    lists = {"RestrictAddressFamilies", "ReadWritePaths", "InaccessiblePaths"}
+    names = set(re.findall(r"^(\w+)=", sandbox.read_text(), re.MULTILINE)) - lists
+    for unit in folder.glob("vigie-*.service"):
+        assert not names & set(re.findall(r"^(\w+)=", unit.read_text(), re.MULTILINE)), unit.name
+    for more in folder.glob("vigie-*.service.d/*.conf"):
+        assert more.name > sandbox.name or more == sandbox
+    authority = (folder / "vigie-authority.service.d/50-opens.conf").read_text()
+    assert "SystemCallFilter=@chown" in authority  # its socket and lists go to other groups
 
 
 def test_every_service_has_a_user_of_its_own_that_the_package_makes(repo_root: Path) -> None:
