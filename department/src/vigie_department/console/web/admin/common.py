@@ -151,10 +151,9 @@ def ask(
             try:
                 apply(actor(request), row, asked.cleaned_data)
             except DepartmentError as error:
-                page.message_user(request, f"{error} ({row})", messages.ERROR)
+                page.message_user(request, f"{row} : {error}", messages.ERROR)
             else:
-                # not the row first: messages begin with a capital, identifiers do not
-                page.message_user(request, f"{title} ({row})", messages.SUCCESS)
+                page.message_user(request, f"{row} : {title}", messages.SUCCESS)
         return None
     context = {
         **page.admin_site.each_context(request),
