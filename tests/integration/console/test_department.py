@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from lab.department import PASSWORD, Department, open_department
+from lab.department import KEYHOLDERS, PASSWORD, Department, open_department
 from lab.loopback import Loopback
 from tests.integration.enrol.boxes import Box, Factory
 from tests.support.certificates import Client
@@ -175,6 +175,45 @@ def test_orders_go_on_when_the_tables_are_behind_the_signer(department: Departme
         allow(department, "later.example", "--box", box.box_id)
         line.wait(lambda: len(_targets(department, line)) == 6, "told of the sixth")
         assert desired(department, last(line.heard, "/desired")).version > before
+
+
+def test_more_than_five_boxes_need_two_keyholders(department: Department, factory: Factory, tmp_path: Path) -> None:
+    boxes = [factory.box() for _ in range(6)]
+    for box in boxes:
+        box.until(Code.MEMBER)
+    for box in boxes:
+        wait_state(department, box, "active")
+    names = [box.box_id for box in boxes]
+    order = ["isolate", *names, "--level", "3", "--why", "attaque"]
+    assert department.cli(*order).code != 0
+    file = tmp_path / "orders"
+    department.cli(*order, "--export", str(file)).require()
+    unsigned = tmp_path / "unsigned"
+    shutil.copy(file, unsigned)
+    refused = department.cli("isolate", "--import", str(unsigned))
+    assert refused.code == 1, refused
+    assert all(show(department, box)["document"]["version"] == 1 for box in boxes)
+    phrases = tmp_path / "phrases"
+    phrases.write_text("\n".join(KEYHOLDERS))
+    offline = str(department.config.paths.offline)
+    department.cli("keys", "sign-orders", str(file), "--offline", offline, "--passphrases", str(phrases)).require()
+    department.cli("isolate", "--import", str(file)).require()
+    with session(department, boxes[0]) as line:
+        line.wait(lambda: _level(department, line) == 3, "told")
+        keys = SteeringKeys.from_bytes((department.config.paths.trust / "steering.json").read_bytes())
+        envelope = dsse.Envelope.from_bytes(last(line.heard, "/desired"))
+        assert keys.second_signed(envelope)
+        assert set(desired(department, last(line.heard, "/desired")).mass or ()) == set(names)
+        department.cli("isolate", *names[:1], "--level", "0", "--why", "fini").require()
+        line.wait(lambda: _level(department, line) == 0, "lifted")
+
+
+def _level(department: Department, line: Session) -> int | None:
+    payload = last(line.heard, "/desired")
+    if not payload:
+        return None
+    isolation = desired(department, payload).isolation
+    return isolation.level if isolation else 0
 
 
 def test_the_console_behind_nginx(department: Department) -> None:

@@ -246,6 +246,22 @@ class TestTemporary:
         document = DesiredState.objects.get(box=box)
         assert document.payload["mass"] == {"boxes": sorted(one.pk for one in boxes)}
 
+    def test_one_box_that_is_refused_holds_up_no_other(
+        self, signer: LocalSigner, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        boxes = [Box.objects.create(id=box_id(f"m{n}"), state=Box.State.ACTIVE) for n in range(6)]
+        envelopes = mass.prepare(ANNE, boxes, 3, later(hours=2), "attaque")
+
+        def sign(_self: LocalSigner, envelope: bytes, _operator: str) -> bytes:
+            if envelope == envelopes[2]:
+                raise RefusedError("not this one", "rule")
+            return envelope
+
+        monkeypatch.setattr(LocalSigner, "sign_desired_envelope", sign)
+        with pytest.raises(StateError, match=boxes[2].pk):
+            mass.send(ANNE, envelopes)
+        assert Isolation.objects.count() == Outgoing.objects.count() == 5
+
 
 class TestCommands:
     def test_it_is_signed_and_sent_with_its_number(self, box: Box, signer: LocalSigner) -> None:

@@ -13,12 +13,13 @@ from django.utils import timezone
 
 from vigie.contract import dsse, limits
 from vigie.contract.downward import Desired
+from vigie.contract.downward import Isolation as ContractIsolation
 from vigie.contract.errors import ContractError
 from vigie_department.console.models import Box, Isolation
 from vigie_department.console.models.orders import command_id
-from vigie_department.console.services import audit, desired, document
+from vigie_department.console.services import audit, desired, document, fleet
 from vigie_department.console.services.audit import Actor
-from vigie_department.errors import StateError, UsageError
+from vigie_department.errors import RefusedError, StateError, UsageError
 from vigie_department.texts import _
 
 FILE_MAX: Final = 1000 * dsse.ENVELOPE_MAX
@@ -73,30 +74,52 @@ def read(path: Path) -> list[bytes]:
 
 
 def send(actor: Actor, envelopes: Sequence[bytes]) -> int:
-    """Sign and send each; all or nothing in our tables. The signer refuses what keyholders have not signed."""
+    """Sign and send each; returns how many went. The signer refuses what keyholders have not signed.
+
+    One box that cannot be told holds up no other: in an attack each minute counts. StateError names those that were
+    left, once the others are on their way.
+    """
     mass = command_id()
+    left: list[str] = []
+    orders = [(envelope, *_read(envelope)) for envelope in envelopes]
+    for envelope, payload, isolation in orders:
+        try:
+            _send(actor, envelope, payload, isolation, mass)
+        except (RefusedError, UsageError) as error:
+            left.append(f"{payload.box} : {error}")
+    audit.record(actor, "mass.send", mass=mass, boxes=len(orders) - len(left), left=left[:20])
+    if left:
+        sent = len(orders) - len(left)
+        raise StateError(
+            _("{sent} envoyés, {n} refusés :").format(sent=sent, n=len(left)) + "\n" + "\n".join(left[:20])
+        )
+    return len(orders)
+
+
+def _read(envelope: bytes) -> tuple[Desired, ContractIsolation]:
+    """The document of a line, and what it orders. UsageError."""
+    try:
+        payload = Desired.from_bytes(dsse.Envelope.from_bytes(envelope).payload)
+    except ContractError as error:
+        raise UsageError(_("ce n'est pas un document d'ordres : {error}").format(error=error)) from error
+    if payload.isolation is None:
+        raise UsageError(_("{box} : le document n'isole pas").format(box=payload.box))
+    return payload, payload.isolation
+
+
+def _send(actor: Actor, envelope: bytes, payload: Desired, isolation: ContractIsolation, mass: str) -> None:
     now = timezone.now()
     with transaction.atomic():
-        for envelope in envelopes:
-            try:
-                payload = Desired.from_bytes(dsse.Envelope.from_bytes(envelope).payload)
-            except ContractError as error:
-                raise UsageError(_("ce n'est pas un document d'ordres : {error}").format(error=error)) from error
-            box = Box.objects.filter(pk=payload.box).first()
-            if box is None or payload.isolation is None:
-                raise UsageError(_("{box} : inconnu, ou le document n'isole pas").format(box=payload.box))
-            signed = desired.signer().sign_desired_envelope(envelope, actor.name)
-            until = datetime.fromtimestamp(payload.isolation.until, UTC)
-            Isolation.objects.filter(box=box, lifted=None).update(lifted=now, lifted_by=actor.name)
-            Isolation.objects.create(
-                box=box,
-                level=payload.isolation.level,
-                until=until,
-                reason=_("ordre groupé"),
-                mass=mass,
-                created=now,
-                created_by=actor.name,
-            )
-            desired.store(box, payload, signed, document.digest(payload), actor, f"mass {mass}")
-        audit.record(actor, "mass.send", mass=mass, boxes=len(envelopes))
-    return len(envelopes)
+        box = fleet.find(payload.box)
+        signed = desired.signer().sign_desired_envelope(envelope, actor.name)
+        Isolation.objects.filter(box=box, lifted=None).update(lifted=now, lifted_by=actor.name)
+        Isolation.objects.create(
+            box=box,
+            level=isolation.level,
+            until=datetime.fromtimestamp(isolation.until, UTC),
+            reason=_("ordre groupé"),
+            mass=mass,
+            created=now,
+            created_by=actor.name,
+        )
+        desired.store(box, payload, signed, document.digest(payload), actor, f"mass {mass}")
