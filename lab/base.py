@@ -129,7 +129,8 @@ def own_feed(folder: Path, name: str, *addresses: str) -> Path:
 def _compile(feeds: list[Path], path: Path, version: int) -> None:
     vigie = Path(sys.executable).parent / "vigie"
     partial = path.with_suffix(f".{os.getpid()}")
-    argv = [str(vigie), "base", "compile", *map(str, feeds), "-o", str(partial), "--serial", str(version)]
+    argv = [str(vigie), "base", "compile", *map(str, feeds), "-o", str(partial)]
+    argv += ["--serial", str(version), "--for-boxes"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=COMPILE_S, check=False)
     if done.returncode != 0:
         raise LabError(f"{' '.join(argv)}: exit {done.returncode}\n{(done.stdout + done.stderr)[-3000:]}")

@@ -187,6 +187,10 @@ class Product:
         except VigieError as error:
             raise AssertionError(f"status: {error}\n{self.log}") from error
 
+    def base_version(self) -> int:
+        """Of the base in force."""
+        return int((self.status()["base"] or {}).get("version", 0))
+
     def answers(self) -> bool:
         """The daemon answers on its socket."""
         try:

@@ -26,7 +26,7 @@ SERIAL = "VG-LABO-0001"
 OPERATOR = "atelier"
 INTERVALS = {
     # Shorter than in the fleet, where a box waits 5 s after its first failure and a thousand may come back at once.
-    "enrol": {"first_s": 0.5, "most_s": 2.0, "refused_s": 3.0, "look_s": 0.5},
+    "enrol": {"first_s": 0.5, "most_s": 2.0, "refused_s": 3.0, "look_s": 0.5, "hourly_s": 3.0},
     "link": {"first_s": 0.5, "most_s": 2.0, "spread_s": 0.0, "poll_s": 0.2, "confirm_s": 5.0, "reconcile_s": 2.0},
     "update": {"first_s": 0.5, "most_s": 2.0, "poll_s": 30.0},
 }

@@ -59,6 +59,15 @@ class Office:
         return self.member
 
     @contextmanager
+    def without_updates(self) -> Iterator[None]:
+        """Bases are changed by hand in the block; the department's comes back by itself after it."""
+        version = self.box.base_version()
+        self.fleet.stop("update")
+        yield
+        self.fleet.start("update")
+        self.fleet.wait(lambda: self.box.base_version() == version, f"base {version} in force again", 30)
+
+    @contextmanager
     def background(self, until: Callable[[], bool], pause_s: float = 0.02) -> Iterator[None]:
         """`until` is asked again and again in a thread, until it says so or the block ends."""
         stop = threading.Event()

@@ -32,9 +32,10 @@ class Outcome:
 
 EXPECTATIONS: tuple[Expectation, ...] = (
     Expectation("line-open-filtered", "La ligne n'a jamais été ouverte sans filtrage", resilience.never_unfiltered),
+    Expectation("published-port", "Un port publié et utilisé répond", neighbours.published_port, plain=True),
     Expectation("plugged-in", "Branché, le boîtier rejoint seul son département", fleet.plugged_in),
     Expectation("central-indicator", "La base du département arrive et protège", fleet.central_indicator),
-    Expectation("published-port", "Un port publié et utilisé répond", neighbours.published_port, plain=True),
+    Expectation("alert-arrives", "L'alerte arrive au département", fleet.alert_arrives),
     Expectation("websites", "Les sites web s'ouvrent, en IPv4 et en IPv6", browsing.websites, plain=True),
     Expectation("names", "Les noms se résolvent, par UDP et par TCP", browsing.names, plain=True),
     Expectation("protected-name", "Les impôts restent joignables", browsing.protected_name, plain=True),
@@ -72,7 +73,6 @@ EXPECTATIONS: tuple[Expectation, ...] = (
     Expectation("rogue-router", "Un faux routeur ne retourne pas le boîtier", zones.rogue_router),
     Expectation("cables-swapped", "Les câbles intervertis, tout continue", zones.cables_swapped),
     Expectation("loop", "Une boucle de câbles est coupée en moins d'une seconde, puis rouverte", zones.loop),
-    Expectation("alert-arrives", "L'alerte arrive au département", fleet.alert_arrives),
     Expectation("released-enforced", "Un indicateur publié est appliqué aussitôt", fleet.released),
     Expectation("order-in-force", "Une exception du département arrive, puis repart", fleet.order),
     Expectation("central-isolation", "Le département isole la mairie, l'essentiel reste, puis lève l'isolement",

@@ -9,7 +9,6 @@ from lab.capture import faults
 from lab.central import scenario_words
 from lab.office import Office
 from vigie.contract.topics import Up, parse
-from vigie.filter import client
 
 
 def plugged_in(office: Office) -> str:
@@ -29,23 +28,20 @@ def plugged_in(office: Office) -> str:
 def central_indicator(office: Office) -> str:
     """The department's base replaces the one that the box was delivered with; what only it lists is refused."""
     version = office.department.versions[0]
-    office.fleet.wait(lambda: _base(office) == version, f"base {version} in force", 60)
+    office.fleet.wait(lambda: office.box.base_version() == version, f"base {version} in force", 60)
     office.times["plugged_to_enforced_s"] = time.time() - office.box.plugged_at
-    lines = []
-    for address in (plan.CENTRAL.v4, plan.CENTRAL.v6):
-        lines.append(office["pc"].must_refuse_fast(address, plan.HTTPS).evidence)
+    evidence = office["pc"].must_refuse_fast(plan.CENTRAL.v4, plan.HTTPS).evidence
     office["pc"].must_refuse_fast(office.indicators.toxic4, plan.HTTPS)
-    return "\n".join(lines)
+    return evidence
 
 
 def alert_arrives(office: Office) -> str:
     """What was refused is a row in the department's database, with the listed indicator and nothing about the rest."""
+    address = plan.CENTRAL.v6
     start = time.monotonic()
-    office["pc"].must_refuse_fast(plan.CENTRAL.v4, plan.HTTPS)
+    office["pc"].must_refuse_fast(address, plan.HTTPS)
     query = "SELECT * FROM console_alert WHERE box_id = ? AND indicator IN (?, ?)"
-    (row, *_), _ = office.department.wait_rows(
-        query, office.fleet.box, plan.CENTRAL.v4, f"{plan.CENTRAL.v4}/32", seconds=90
-    )
+    (row, *_), _ = office.department.wait_rows(query, office.fleet.box, address, f"{address}/128", seconds=90)
     office.times["alert_s"] = time.monotonic() - start
     return str({name: row[name] for name in ("rule", "indicator", "device", "count", "first", "received")})
 
@@ -68,7 +64,7 @@ def released(office: Office) -> str:
         office.fleet.wait(lambda: bool(refused), f"{plan.RELEASED.v4} refused after the release", 30)
     office.times["enforce_s"] = refused[0] - moment
     office["pc"].must_refuse_fast(plan.RELEASED.v6, plan.HTTPS)
-    office.fleet.wait(lambda: _base(office) == version, f"base {version} in force", 10)
+    office.fleet.wait(lambda: office.box.base_version() == version, f"base {version} in force", 10)
     return f"base {version}: refused {refused[0] - moment:.2f} s after it was in the repository"
 
 
@@ -170,11 +166,6 @@ def revoked(office: Office) -> str:
     member.wait_linked(60)
     office.times["back_s"] = time.monotonic() - start
     return f"cut {office.times['revoked_s']:.2f} s after the command, back {office.times['back_s']:.1f} s after release"
-
-
-def _base(office: Office) -> int:
-    """Version in force in the filter."""
-    return int((client.call(office.box.socket, "status")["base"] or {}).get("version", 0))
 
 
 def _number(out: str) -> str:
