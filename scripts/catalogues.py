@@ -34,7 +34,7 @@ msgstr ""
 "Content-Transfer-Encoding: 8bit\\n"
 
 """
-KEYWORDS = {"_": None, "ngettext": (1, 2)}
+KEYWORDS = {"_": None, "gettext_lazy": None, "ngettext": (1, 2)}
 TRANSLATE = re.compile(r"""\{%-?\s*translate\s+(?P<quote>["'])(?P<text>.*?)(?P=quote)""")
 BLOCK = re.compile(r"\{%-?\s*blocktranslate\b")
 
