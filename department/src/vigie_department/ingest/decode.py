@@ -13,6 +13,8 @@ from vigie.contract.strictjson import INTEGER_MAX, MESSAGE_MAX
 from vigie.contract.words import Kind
 
 REASON_MAX: Final = 300
+OURS: Final = "0" * 32
+"""boot of the alerts that come from the authority and not from a box: none may have it"""
 
 
 @dataclass(slots=True, frozen=True)
@@ -59,7 +61,11 @@ def decode(topic: str, payload: bytes) -> Report | Poison:
     if not isinstance(place, topics.Up):
         return Poison("", topic, payload, "not a topic that boxes publish on")
     try:
-        return Report(place.box, Upward.from_bytes(place.kind, payload))
+        message = Upward.from_bytes(place.kind, payload)
+        if message.boot == OURS:
+            # it would stand in the place of the alert that this very box has a double
+            return Poison(place.box, topic, payload, "a boot of zeros is the department's own")
+        return Report(place.box, message)
     except ContractError as error:
         return Poison(place.box, topic, payload, str(error)[:REASON_MAX], _header(place.kind, payload))
 
@@ -75,6 +81,8 @@ def _header(kind: Kind, payload: bytes) -> Header | None:
     if not isinstance(found, dict):
         return None
     boot, seq, prev = found.get("boot"), found.get("seq"), found.get("prev")
-    if not isinstance(boot, str) or BOOT.fullmatch(boot) is None or type(seq) is not int or type(prev) is not int:
+    if not isinstance(boot, str) or BOOT.fullmatch(boot) is None or boot == OURS:
+        return None
+    if type(seq) is not int or type(prev) is not int:
         return None
     return Header(boot, seq, prev) if 0 <= prev < seq <= INTEGER_MAX else None

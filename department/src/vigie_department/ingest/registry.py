@@ -14,6 +14,7 @@ from django.utils import timezone
 from vigie_department.console.models import Alert, Box, BoxStatus, Certificate, Claim, Cursor
 from vigie_department.console.services import audit, fleet
 from vigie_department.errors import StateError
+from vigie_department.ingest.decode import OURS
 
 log = logging.getLogger("vigie.ingest.registry")
 
@@ -175,8 +176,6 @@ def _moment(value: Any) -> datetime | None:
 
 
 _ALERTED: Final = {Box.State.CONFLICT: Alert.Severity.MEDIUM, Box.State.CLONE: Alert.Severity.CRITICAL}
-OURS: Final = "0" * 32
-"""boot of the alerts that come from the authority and not from a box"""
 
 
 def _alert(box: Box, event: Event, severity: Alert.Severity) -> None:

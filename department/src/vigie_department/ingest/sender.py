@@ -35,7 +35,9 @@ class Sender:
         self._lock = threading.Lock()
         self._flying: dict[int, tuple[int, float]] = {}
         """message id -> row, when"""
-        self._early: set[int] = set()
+        self._handing = False
+        self._early: dict[int, bool] = {}
+        """answers that came while `publish` had not returned its identifier yet -> accepted"""
         self._done: list[int] = []
         self._refused = 0
         self.sent = 0
@@ -51,13 +53,18 @@ class Sender:
         with self._lock:
             found = self._flying.pop(mid, None)
             if found is None:
-                # the answer may overtake `publish` returning the identifier
-                self._early.add(mid)
+                # the answer may overtake `publish` returning the identifier. At any other time it is of a publication
+                # that is not ours: kept, it would pass for the answer to a later one under the same number.
+                if self._handing:
+                    self._early[mid] = accepted
                 return
-            if accepted:
-                self._done.append(found[0])
-            else:
-                self._refused += 1
+            self._answered(found[0], accepted)
+
+    def _answered(self, row: int, accepted: bool) -> None:
+        if accepted:
+            self._done.append(row)
+        else:
+            self._refused += 1
 
     def stop(self) -> None:
         """Leave; what is not sent stays in the queue."""
@@ -93,13 +100,16 @@ class Sender:
             return False
         rows = list(Outgoing.objects.filter(sent=None).exclude(id__in=flying).order_by("id")[: AT_ONCE - len(flying)])
         for row in rows:
-            mid = broker.publish(row.topic, bytes(row.payload), retain=row.retain, properties=_properties(row))
-            if mid is None:
-                return False
             with self._lock:
-                if mid in self._early:
-                    self._early.discard(mid)
-                    self._done.append(row.pk)
+                self._handing = True
+            mid = broker.publish(row.topic, bytes(row.payload), retain=row.retain, properties=_properties(row))
+            with self._lock:
+                self._handing = False
+                early, self._early = self._early, {}
+                if mid is None:
+                    return False
+                if mid in early:
+                    self._answered(row.pk, early[mid])
                 else:
                     self._flying[mid] = (row.pk, time.monotonic())
         return len(rows) == AT_ONCE

@@ -22,6 +22,7 @@ from vigie_department.console.models import (
 from vigie_department.console.services import audit
 from vigie_department.ingest import sql
 from vigie_department.ingest.decode import Header, Poison, Report
+from vigie_department.ingest.quota import Quota, cost
 from vigie_department.ingest.receipts import Mark, Taken
 from vigie_department.ingest.rows import Rows
 
@@ -42,6 +43,8 @@ class Totals:
     rows: int = 0
     duplicates: int = 0
     later: int = 0
+    over: int = 0
+    """beyond the share of their box: neither stored nor confirmed"""
     poison: int = 0
     batches: int = 0
     retries: int = 0
@@ -58,14 +61,17 @@ class _Batch:
     rows: Rows = field(default_factory=Rows)
     poison: list[Poison] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
+    spent: dict[str, float] = field(default_factory=dict)
+    over: set[str] = field(default_factory=set)
     totals: Totals = field(default_factory=Totals)
 
 
 class Store:
     """The only writer of receipts: one ingest runs per department (the service holds a lock)."""
 
-    def __init__(self) -> None:
+    def __init__(self, quota: Quota | None = None) -> None:
         self.totals = Totals()
+        self._quota = quota or Quota()
         self._marks: OrderedDict[Key, Mark] = OrderedDict()
         self._boxes: set[str] = set()
         self._seen: dict[str, datetime] = {}
@@ -114,6 +120,9 @@ class Store:
     def _take(self, batch: _Batch, item: Report | Poison, now: datetime) -> None:
         batch.totals.messages += 1
         header = item.header
+        if header is not None and not self._afford(batch, item, header, now):
+            batch.totals.over += 1
+            return
         if header is not None and not self._account(batch, item.box, header):
             return
         if isinstance(item, Poison):
@@ -122,6 +131,18 @@ class Store:
         batch.seen.add(item.box)
         batch.rows.add(item.box, item.message, now)
         batch.totals.rows += 1
+
+    def _afford(self, batch: _Batch, item: Report | Poison, header: Header, now: datetime) -> bool:
+        """Whether the box's share allows it; what is stored already costs nothing."""
+        mark = batch.marks[item.box, header.boot]
+        if header.seq <= mark.upto or header.seq in mark.beyond:
+            return True
+        spent = batch.spent.get(item.box, 0.0) + cost(item, new_boot=not mark.upto and not mark.beyond)
+        if spent > self._quota.left(item.box, now.timestamp()):
+            batch.over.add(item.box)
+            return False
+        batch.spent[item.box] = spent
+        return True
 
     @staticmethod
     def _account(batch: _Batch, box: str, header: Header) -> bool:
@@ -140,6 +161,10 @@ class Store:
 
     def _adopt(self, batch: _Batch, now: datetime) -> None:
         """The transaction is committed: remember."""
+        for box, rows in batch.spent.items():
+            self._quota.spend(box, rows, now.timestamp())
+        for box in batch.over:
+            self._quota.tell(box, now.timestamp())
         for key, mark in batch.marks.items():
             self._marks[key] = mark
             self._marks.move_to_end(key)
@@ -155,7 +180,7 @@ class Store:
         batch.totals.poison = len(batch.poison)
         totals = self.totals
         totals.batches += 1
-        for name in ("messages", "rows", "duplicates", "later", "poison"):
+        for name in ("messages", "rows", "duplicates", "later", "over", "poison"):
             setattr(totals, name, getattr(totals, name) + getattr(batch.totals, name))
 
     # -- rows

@@ -28,6 +28,8 @@ from vigie_department.console.services import audit
 from vigie_department.console.services.audit import Actor
 
 AT_ONCE: Final = 2000
+FUTURE: Final = timedelta(days=2)
+"""how far a box's clock may be ahead before what it dated is of no use"""
 AUDIT_MIN_DAYS: Final = 180
 """the database itself refuses to delete younger entries"""
 
@@ -38,9 +40,12 @@ def old(kept: Retention, now: datetime) -> Iterator[tuple[str, models.QuerySet[A
     def edge(days: int) -> datetime:
         return now - timedelta(days=days)
 
-    yield "alerts", Alert.objects.filter(received__lt=edge(kept.alerts), last__lt=edge(kept.alerts))
-    yield "counters", Counter.objects.filter(hour__lt=edge(kept.counters))
-    yield "observed", Observation.objects.filter(last__lt=edge(kept.observed))
+    # a box that says it is the year 9999 does not have its rows kept until then
+    future = now + FUTURE
+    told = models.Q(last__lt=edge(kept.alerts)) | models.Q(last__gt=future)
+    yield "alerts", Alert.objects.filter(told, received__lt=edge(kept.alerts))
+    yield "counters", Counter.objects.filter(models.Q(hour__lt=edge(kept.counters)) | models.Q(hour__gt=future))
+    yield "observed", Observation.objects.filter(models.Q(last__lt=edge(kept.observed)) | models.Q(last__gt=future))
     yield "requests", ExceptionRequest.objects.filter(received__lt=edge(kept.requests))
     yield "diagnostics", Diagnostic.objects.filter(received__lt=edge(kept.diagnostics))
     yield "commands", Command.objects.filter(issued__lt=edge(kept.commands))
