@@ -255,3 +255,16 @@ def test_a_department_restored_from_an_old_backup_gets_what_is_left() -> None:
     assert s.received(BOOT, 5, 2.0) == 5
     s.opened(3.0, 0.0)
     assert seqs(s.due(10.0)) == [(6, 0), (7, 6), (8, 7)]
+
+
+def test_live_rows_leave_room_for_those_before_them() -> None:
+    """A link that was restarted: 20 rows were handed out before, so live ones come after a gap that must be filled."""
+    s = sender(window=5)
+    s.offer([row(1, 0), *(row(i) for i in range(2, 6))], live=False)
+    s.offer([row(i) for i in range(21, 40)], live=True)
+    assert (s.wants, s.live_wants, s.waiting) == (0, 0, 10)
+    s.due(1.0)
+    assert s.received(BOOT, 5, 2.0) == 5
+    assert (s.wants, s.live_wants) == (5, 0)
+    assert s.offer([row(i) for i in range(6, 21)], live=False) == 5
+    assert seqs(s.due(3.0)) == [(6, 0), *((i, i - 1) for i in range(7, 11))]

@@ -21,7 +21,8 @@ from vigie.contract.errors import ContractError, MessageError
 from vigie.contract.words import Kind
 
 WINDOW: Final = 100
-"""Rows handed over by the filter and not confirmed, at most; live ones may double it."""
+"""Rows handed over by the filter and not confirmed, at most: so many of the oldest, and as many live ones. Apart: were
+live rows to fill it, those before them, without which none is ever confirmed, would find no room."""
 BURST_S: Final = 1.0
 """Rows of this many seconds may go in one go when the loop was late."""
 CONFIRM_DOUBLINGS: Final = 5
@@ -37,6 +38,7 @@ class Entry:
     kind: Kind
     message: dict[str, Any] | None
     live: bool
+    backlog: bool  # came as one of the oldest
     sent_at: float | None = None
 
 
@@ -93,13 +95,13 @@ class Sender:
 
     @property
     def wants(self) -> int:
-        """How many more rows the window takes."""
-        return max(0, self.window - len(self._entries))
+        """How many more of the oldest rows the window takes."""
+        return max(0, self.window - sum(e.backlog for e in self._entries.values()))
 
     @property
     def live_wants(self) -> int:
         """How many more live rows it takes: an alert does not wait for the backlog to be confirmed."""
-        return max(0, 2 * self.window - len(self._entries))
+        return max(0, self.window - sum(not e.backlog for e in self._entries.values()))
 
     @property
     def waiting(self) -> int:
@@ -206,9 +208,9 @@ class Sender:
         except (ContractError, ValueError, TypeError, KeyError) as e:
             self.counts.refused += 1
             self.counts.last_refusal = str(e)[:200]
-            self._entries[key] = Entry(prev, Kind.ALERT, None, live)
+            self._entries[key] = Entry(prev, Kind.ALERT, None, live, not live)
         else:
-            self._entries[key] = Entry(prev, kind, message, live)
+            self._entries[key] = Entry(prev, kind, message, live, not live)
 
 
 def _order(entries: dict[Key, Entry]) -> Callable[[Key], tuple[bool, int]]:
