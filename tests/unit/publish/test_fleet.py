@@ -15,8 +15,9 @@ from vigie.contract.downward import Announcement
 from vigie.contract.words import Look
 from vigie_department.base.announce import announce
 from vigie_department.base.counts import FleetCounts
-from vigie_department.base.judge import Observed, Refusals
+from vigie_department.base.judge import Observed, Refusals, judge_wave
 from vigie_department.base.release import Built, Release, Stage
+from vigie_department.base.settings import PublishSettings
 from vigie_department.base.store import DjangoStore, FileStore, ReleaseStore
 from vigie_department.errors import PublishError
 
@@ -148,3 +149,29 @@ def test_boxes_are_told_to_look(db: None) -> None:
     assert row.topic == topics.announcement(Look.BASE) == "vigie/v1/all/down/base"
     assert Announcement.from_bytes(bytes(row.payload)).version == 12
     assert not row.retain
+
+
+def test_one_box_that_lies_neither_stops_a_wave_nor_hides_what_it_does(db: None) -> None:
+    names = [box(n) for n in range(120)]
+    version = next(v for v in range(1, 1000) if 6 <= sum(ring(name, v) < 5 for name in names) <= 10)
+    inside = [name for name in names if ring(name, version) < 5]
+    outside = [name for name in names if ring(name, version) >= 5]
+    week = timedelta(days=7)
+
+    def verdict() -> bool:
+        seen = FleetCounts().wave(version, 5, START.timestamp(), (START + 3 * HOUR).timestamp())
+        return judge_wave(seen, PublishSettings()).jump
+
+    for name in names:
+        for hour in (START + HOUR, START + HOUR - week):
+            count(name, hour, 2)
+    assert not verdict()
+    # More than an honest box ever counts; the sum of a few of them would also be more than the database holds.
+    for counter in ("blocked:35", "blocked:36", "blocked:37"):
+        count(inside[0], START + 2 * HOUR, 2**62, counter)
+    assert not verdict()
+    # Everybody in the wave has more, and one outside says that it has too.
+    for name in inside[1:]:
+        count(name, START + 2 * HOUR, 60)
+    count(outside[0], START + 2 * HOUR, 2**62)
+    assert verdict()
