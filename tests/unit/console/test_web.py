@@ -183,6 +183,14 @@ class TestEntering:
         assert actions("login.failed") == 5, "what is refused unseen is not counted on"
         assert Browser(address="192.0.2.8").login_as("reader").status_code == 302, "others are locked out"
 
+    def test_a_subscriber_is_limited_whatever_address_of_its_network_it_takes(self, person: Any) -> None:
+        person("reader")
+        for number in range(5):
+            Browser(address=f"2001:db8:1:2::{number + 1:x}").login_as("reader", "wrong")
+        late = Browser(address="2001:db8:1:2:ffff::9").login_as("reader")
+        assert "Trop d'essais" in late.content.decode().replace("&#x27;", "'")
+        assert Browser(address="2001:db8:1:3::1").login_as("reader").status_code == 302
+
     def test_an_address_is_limited_over_all_names(self) -> None:
         browser = Browser()
         for number in range(20):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from datetime import timedelta
 from typing import Any, Final
 
@@ -36,6 +37,16 @@ def address(request: HttpRequest) -> str | None:
     return request.META.get("REMOTE_ADDR") or None
 
 
+def source(address: str | None) -> str | None:
+    """Whom failures are counted for: an address, of IPv6 its /64, of which every subscriber has 2^64 addresses."""
+    if address is None:
+        return None
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv4Address):
+        return address
+    return str(ip.ipv4_mapped or ipaddress.IPv6Network((ip, 64), strict=False).network_address)
+
+
 class LoginForm(AdminAuthenticationForm):
     """Django's form, that refuses to try once there were too many failures."""
 
@@ -43,7 +54,7 @@ class LoginForm(AdminAuthenticationForm):
         """The limit is checked before the password: what is refused says nothing about it."""
         assert self.request is not None  # noqa: S101 - Django gives it to every login form
         name = str(self.cleaned_data.get("username") or "")[:150]
-        here = address(self.request)
+        here = source(address(self.request))
         recent = AuditEntry.objects.filter(action=FAILED, address=here, at__gte=timezone.now() - WINDOW)
         if recent.count() >= SAME_ADDRESS or recent.filter(actor=known(name)).count() >= SAME_NAME:
             raise ValidationError(_("Trop d'essais. Attendez un quart d'heure, ou voyez un administrateur."))
