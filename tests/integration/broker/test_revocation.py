@@ -58,6 +58,16 @@ def test_denied_box_with_a_valid_certificate_is_deaf_and_mute(watched: Servers) 
     assert ingest.heard[0] == (up(box.name, Kind.ALERT), b"truth")
 
 
+def test_a_box_makes_no_topics_of_its_own(watched: Servers) -> None:
+    """Retained, each would stay in the broker's memory for ever, and there is no limit to their number."""
+    box = watched.certificates.box()
+    with watched.session(box) as session:
+        for kind in Kind:
+            assert session.say(up(box.name, kind), b"{}") in (0, 16)
+        for more in ("", "other", "alert/1", "state/x/y"):
+            assert session.say(f"vigie/v1/{box.name}/up/{more}", b"x" * 60_000, retain=True) == NOT_AUTHORISED
+
+
 def test_list_past_its_date_keeps_new_sessions_out_until_it_is_renewed(watched: Servers) -> None:
     box, late = watched.certificates.box(), watched.certificates.box()
     watched.certificates.publish(life=timedelta(seconds=3))

@@ -13,12 +13,16 @@ from typing import Any, Final
 from vigie.contract.errors import ContractError
 from vigie.contract.identity import check_box_id
 from vigie.contract.topics import PREFIX
+from vigie.contract.words import Kind
 from vigie_department.broker.errors import BrokerError
 from vigie_department.broker.plan import CONTROL_USER, DEPARTMENT
 
 MAX_DENIED: Final = 100_000
 MAX_DENIED_BYTES: Final = 4 << 20
 
+# Each topic by its name, not `up/#`: the broker keeps one retained message per topic for ever, and sets no limit to how
+# many a client makes.
+_REPORTS: Final = "\n".join(f"pattern write {PREFIX}/%u/up/{kind.value}" for kind in Kind)
 _FIXED: Final = f"""
 # The department's ingest: hears what boxes say, publishes orders and announcements, cannot speak as a box.
 user {DEPARTMENT}
@@ -31,7 +35,7 @@ user {CONTROL_USER}
 topic read {PREFIX}/+/up/#
 
 # Every box, by the name in its certificate (%u).
-pattern write {PREFIX}/%u/up/#
+{_REPORTS}
 pattern read {PREFIX}/%u/down/#
 pattern read {PREFIX}/all/down/#
 pattern read {PREFIX}/ring/+/down/#
