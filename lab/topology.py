@@ -63,6 +63,8 @@ class Topology:
             world.cable(self.box, port, self[place], f"p-{port}", up=False)
             for end, link in ((self.box, port), (self[place], f"p-{port}")):
                 end.offload(link, self.offload)
+            # On a real board a port comes up with its bridge; here it is up before, and would heed the router alone.
+            self.box.sysctl(f"net/ipv6/conf/{port}/disable_ipv6", 1)
             if port == LAN_PORT:  # a bridge takes the MAC of its first port
                 self.box.ip("link", "set", port, "address", plan.MACS["box"])
             self.plug(port, place)
