@@ -67,7 +67,7 @@ class Quota:
         """They are stored."""
         left = self.left(box, now) - rows
         level = self._levels.setdefault(box, _Level(left, now))
-        level.left, level.at = left, max(level.at, now)
+        level.left, level.at = left, now
 
     def tell(self, box: str, now: float) -> None:
         """Say that a box is over its share, once an hour."""
