@@ -27,7 +27,6 @@ from vigie.contract.topics import announcement
 from vigie.contract.words import Look
 from vigie_department.config import Config
 from vigie_department.console import setup
-from vigie_department.ops import certificates
 from vigie_department.signer.repository import Repository, served_name
 from vigie_provisioning.authority import ca, profiles
 
@@ -139,7 +138,8 @@ class Certified:
     """Boxes with certificates of the department's own issuing authority, as after enrolment."""
 
     def __init__(self, config: Config) -> None:
-        self._ca = ca.load(certificates.places(config))
+        paths = config.paths
+        self._ca = ca.load(ca.Places(paths.authority, paths.pki, paths.trust))
         self.roots = config.paths.pki / "roots.pem"
         self._folder = config.paths.data / "bench-boxes"
         self._folder.mkdir()
