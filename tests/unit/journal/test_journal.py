@@ -39,10 +39,15 @@ def attempt(
 def make(tmp_path: Path) -> Callable[..., Journal]:
     made: list[Journal] = []
 
-    def build(wall: Callable[[], float] = lambda: T0, **limits: int) -> Journal:
+    def build(
+        wall: Callable[[], float] = lambda: T0,
+        mono: Callable[[], float] | None = None,
+        signed: Callable[[], float | None] = lambda: None,
+        **limits: int,
+    ) -> Journal:
         clock = iter(range(0, 10**9, 100))  # each look is 100 s later: no retry delay in tests
         config = JournalConfig(path=tmp_path / "j" / "journal.db", **limits)  # type: ignore[arg-type]
-        made.append(Journal(config, wall, lambda: float(next(clock))))
+        made.append(Journal(config, wall, mono or (lambda: float(next(clock))), signed))
         return made[-1]
 
     yield build
@@ -137,7 +142,7 @@ def test_bytes_are_bounded(make: Callable[..., Journal]) -> None:
 
 def test_old_details_go_after_keep_days(make: Callable[..., Journal]) -> None:
     now = [T0]
-    journal = make(wall=lambda: now[0])
+    journal = make(wall=lambda: now[0], mono=lambda: now[0] - T0)
     journal.add(attempt())
     journal.add_alert(Alert(AlertKind.LOOP, 1))
     journal.flush()
@@ -145,10 +150,39 @@ def test_old_details_go_after_keep_days(make: Callable[..., Journal]) -> None:
     journal.flush()
     assert len(query.recent(journal.path)) == 1
     now[0] += 2 * 86_400
-    for _ in range(20):  # each flush is some hundred seconds later; expiry runs every 10 minutes
-        journal.flush()
+    journal.flush()
     assert query.recent(journal.path) == [] and query.alerts(journal.path) == []
     assert query.losses(journal.path) == []  # age is no loss
+
+
+def test_a_clock_that_leaps_costs_no_row(make: Callable[..., Journal]) -> None:
+    now, mono = [T0], [0.0]
+    journal = make(wall=lambda: now[0], mono=lambda: mono[0])
+    journal.add(attempt())
+    journal.flush()
+    now[0] += 15 * 366 * 86_400.0  # a network clock says 2040
+    for _ in range(6):
+        mono[0] += 700
+        journal.flush()
+    journal.close()
+    again = make(wall=lambda: now[0], mono=lambda: mono[0])  # and still does after a restart
+    again.flush()
+    assert len(query.recent(again.path)) == 1
+    now[0] = T0 + 40 * 86_400  # right again, 40 days on: those days really passed
+    mono[0] += 40 * 86_400
+    again.flush()
+    assert query.recent(again.path) == []
+
+
+def test_a_signed_time_counts_at_once(make: Callable[..., Journal]) -> None:
+    mono, told = [0.0], [T0]
+    journal = make(mono=lambda: mono[0], signed=lambda: told[0])
+    journal.add(attempt())
+    journal.flush()
+    told[0] += 31 * 86_400  # the box was off for a month
+    mono[0] += 700
+    journal.flush()
+    assert query.recent(journal.path) == []
 
 
 def test_alerts_repeat_as_a_count(make: Callable[..., Journal]) -> None:

@@ -31,6 +31,7 @@ from vigie.filter.operations import Operations
 from vigie.host.clock import SystemClock
 from vigie.host.monitor import Monitor
 from vigie.host.net import Net
+from vigie.host.trusted_clock import ClockReader
 
 log = logging.getLogger("vigie.filter")
 
@@ -57,7 +58,8 @@ class Daemon:
         self._config = config
         self._net = Net()
         self._clock = SystemClock()
-        self._journal = Journal(config.journal)
+        trusted = ClockReader(config.box_state, config.run_dir, config.trust)
+        self._journal = Journal(config.journal, signed=lambda: now.unix_s if (now := trusted.time()).known else None)
         self._hub = Hub()
         self._ending = asyncio.Event()
         self._detach = False

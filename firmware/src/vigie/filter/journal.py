@@ -20,6 +20,7 @@ from typing import TypeVar
 
 from vigie.contract.codes import Category, Reason
 from vigie.errors import JournalError
+from vigie.filter import journal_age
 from vigie.filter.config import JournalConfig
 from vigie.filter.journal_schema import Unusable, connect, set_aside
 from vigie.filter.outbox import Outbox, Row
@@ -106,10 +107,14 @@ class Journal:
         config: JournalConfig,
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        signed: Callable[[], float | None] = lambda: None,
     ) -> None:
+        """`signed` is the time where somebody who may say it has signed it, else None: see `journal_age`."""
         self._config = config
         self._wall = wall
         self._monotonic = monotonic
+        self._signed = signed
+        self._expired: float | None = None
         self._lock = threading.Lock()  # pending
         self._write_lock = threading.Lock()  # connection
         self._pending: dict[Key, Attempt] = {}
@@ -354,11 +359,14 @@ class Journal:
         now = self._monotonic()
         if now >= self._expire_at:
             self._expire_at = now + EXPIRE_S
-            oldest = int(self._wall()) - self._config.keep_days * 86_400
+            since = journal_age.RESTART_S if self._expired is None else now - self._expired
             with _transaction(db):
+                today = journal_age.advance(db, self._wall(), since, self._signed())
+                oldest = today - self._config.keep_days * 86_400
                 db.execute("DELETE FROM attempts WHERE minute < ?", (oldest // 60,))
                 db.execute("DELETE FROM alerts WHERE last < ?", (oldest,))
                 db.execute("DELETE FROM losses WHERE day < ?", (oldest // 86_400 - 335,))
+            self._expired = now
             self._rows = int(db.execute("SELECT count(*) FROM attempts").fetchone()[0])
         if now >= self._checkpoint_at:
             self._checkpoint_at = now + CHECKPOINT_S
