@@ -55,6 +55,7 @@ def test_the_challenge_gives_the_time(desk: Desk, boxes: list[SimBox]) -> None:
     assert (challenge.time, challenge.exp) == (int(desk.clock[0]), CHALLENGE_LIFE_S)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [b"", b"{}", b"[" * 9000, b'{"v":2,"serial":"VG-1","model":"cm4","dev_nonce":"00"}', b"\xff", b"{" + b" " * 40_000],
@@ -343,6 +344,7 @@ def test_an_enrolment_signature_does_not_decommission(desk: Desk, boxes: list[Si
 # -- floods
 
 
+@pytest.mark.slow
 def test_a_flood_of_unknown_serials_is_bounded(desk: Desk, boxes: list[SimBox]) -> None:
     size = desk.room.config.store.stat().st_size
     for i in range(1200):
@@ -374,6 +376,7 @@ def test_limits_per_source_and_serial(desk: Desk, boxes: list[SimBox]) -> None:
     assert desk.enrol(boxes[2]).status == 200, "who proves nothing uses up nothing of the box's"
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_not_an_answer_to_forget(desk: Desk, boxes: list[SimBox]) -> None:
     """What cannot be written is not granted; when there is space again the box is served."""
     pages = desk.run(desk.writer.run(lambda db: db.execute("PRAGMA page_count").fetchone()[0]))

@@ -156,6 +156,7 @@ def test_lists_number_only_grows(desk: Desk) -> None:
     assert numbers == sorted(set(numbers))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("op", "params", "error"),
     [
@@ -417,6 +418,7 @@ def test_digests_are_of_the_files(desk: Desk, tmp_path: Path) -> None:
 # -- the clock
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("jump", "right"),
     [(0, True), (-299, True), (-301, False), (59 * DAY, True), (61 * DAY, False), (14 * 365 * DAY, False)],
@@ -435,6 +437,7 @@ def test_a_clock_that_cannot_be_right_signs_nothing(desk: Desk, boxes: list[SimB
     assert desk.post("challenge", boxes[0].ask_challenge()).status == 200
 
 
+@pytest.mark.slow
 def test_lists_are_published_by_themselves(desk: Desk, boxes: list[SimBox]) -> None:
     """At once after a clone, once the grace is over after a confirmation; a full disk is tried again."""
     publisher = desk.operations._publisher

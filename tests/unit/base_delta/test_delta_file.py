@@ -35,6 +35,7 @@ def delta_bytes(old: Base, new: Base) -> bytes:
     return pack_delta(make_file_delta(opened(old), opened(new)))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(inputs(), inputs(), st.integers(0, 3))
 def test_a_delta_leads_to_the_new_file_byte_for_byte(old: Inputs, new: Inputs, flags: int) -> None:
@@ -48,6 +49,7 @@ def test_a_delta_leads_to_the_new_file_byte_for_byte(old: Inputs, new: Inputs, f
     assert pack_delta(delta) == raw
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(inputs(), inputs())
 def test_the_kernel_follows_from_the_file_alone(old: Inputs, new: Inputs) -> None:
@@ -67,6 +69,7 @@ def many(count: int, seed: int) -> tuple[list[str], list[str]]:
     return nets, [f"n{n:x}.example{n % 50}.net" for n in rng.integers(0, 1 << 40, count).tolist()]
 
 
+@pytest.mark.slow
 def test_a_delta_is_small_and_what_stays_is_not_compressed_again() -> None:
     nets, names = many(20_000, 1)
     old, new = simple(1, nets, names), simple(2, [*nets[500:], *(f"150.1.{i}.1" for i in range(250))], names)
@@ -226,6 +229,7 @@ def test_a_delta_too_large_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
         pack_delta(delta)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(st.data())
 def test_lines_go_and_come(data: st.DataObject) -> None:

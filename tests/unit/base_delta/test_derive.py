@@ -31,6 +31,7 @@ def tried(before: ClassEntry, after: ClassEntry) -> ClassEntry:
     return replace(after, action=Action.OBSERVE) if after.action in (Action.BLOCK, Action.OBSERVE) else NOT_LISTED
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(inputs(), inputs())
 def test_a_candidate_place_by_place(old: Inputs, new: Inputs) -> None:

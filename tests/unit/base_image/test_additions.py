@@ -54,6 +54,7 @@ def test_an_image_without_anything_is_valid() -> None:
     assert (look.addresses4(np.array([1, 2], np.uint32)) == 0).all()
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(inputs(), networks, st.dictionaries(networks.filter(bool).map(lambda n: n[0]), ranks, max_size=3))
 def test_additions_hold_over_any_base(feeds: Inputs, never: list[str], essential: dict[str, int]) -> None:

@@ -41,6 +41,7 @@ def same(a: Base, b: Base) -> None:
             assert x.tolist() == y.tolist(), (table, field.name)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=80)
 @given(inputs())
 def test_round_trip(feeds: Inputs) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,6 +36,7 @@ def covering(feeds: Inputs, which: int, place: int) -> list[tuple[Feed, int]]:
     return [(f[0], r[2]) for f in feeds for r in f[which] if r[0] <= place <= r[1]]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=80)
 @given(inputs())
 def test_ipv4_is_what_the_rules_say(feeds: Inputs) -> None:
@@ -49,6 +51,7 @@ def test_ipv4_is_what_the_rules_say(feeds: Inputs) -> None:
             assert look.ports(f"0.0.0.{place}") == sorted(ports)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=80)
 @given(inputs())
 def test_ipv6_is_what_the_rules_say(feeds: Inputs) -> None:
@@ -67,6 +70,7 @@ def test_ipv6_is_what_the_rules_say(feeds: Inputs) -> None:
             assert {p for key, p in keys.items() if key in look.ports6.tolist()} == ports
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=80)
 @given(inputs(), st.lists(st.sampled_from(["a", "bb", "c-1", "com", "fr"]), min_size=1, max_size=5).map(".".join))
 def test_names_are_what_the_rules_say(feeds: Inputs, asked: str) -> None:

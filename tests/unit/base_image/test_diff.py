@@ -41,6 +41,7 @@ def says(look: Lookup) -> tuple[list[object], ...]:
     return v4, v6, test, names, look.ports4.tolist(), look.ports6.tolist()
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=80)
 @given(inputs(), inputs(), added)
 def test_patched_image_is_the_image_of_the_new_base(old: Inputs, new: Inputs, additions: Additions) -> None:

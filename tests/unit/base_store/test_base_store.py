@@ -84,6 +84,7 @@ def test_without_a_file_the_built_in_indicators_hold() -> None:
     assert Lookup(memory).address("192.0.2.66")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["absent", "truncated", "garbage"])
 def test_a_file_that_cannot_be_used_is_named(base_file: Path, tmp_path: Path, damage: str) -> None:
     path = tmp_path / "bad.vgb"

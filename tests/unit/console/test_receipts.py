@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,6 +75,7 @@ def test_it_is_stored_whole() -> None:
     assert Mark.load(mark.upto, [tuple(pair) for pair in mark.dump()]) == mark
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_every_row_is_stored_once_and_none_is_confirmed_before(data: st.DataObject) -> None:
     """A box with rows 1..n (some dropped before they were ever sent) sends until all are confirmed, over a broker that

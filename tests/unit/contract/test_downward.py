@@ -82,6 +82,7 @@ DESIRED = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(DESIRED)
 @settings(max_examples=50)
 def test_desired_is_read_back(desired: Desired) -> None:

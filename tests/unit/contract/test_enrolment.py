@@ -62,6 +62,7 @@ def test_bodies_are_read_back(body: object) -> None:
     assert type(body).from_bytes(body.to_bytes()) == body  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", {type(b) for b in BODIES}, ids=lambda t: t.__name__)
 @given(data=st.binary(max_size=200))
 def test_bytes_from_anywhere(kind: type, data: bytes) -> None:

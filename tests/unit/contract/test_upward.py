@@ -49,6 +49,7 @@ def sample(kind: Kind) -> dict[str, Any]:
     return HEAD | ({"prev": 4} if kind.in_outbox else {}) | SAMPLES[kind]
 
 
+@pytest.mark.slow
 @given(messages())
 @settings(max_examples=100)
 def test_written_and_read_back(message: Upward) -> None:
@@ -100,6 +101,7 @@ def mutations(value: Any) -> Any:
     return st.one_of(choices)
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=400)
 def test_schema_and_classes_agree(data: st.DataObject) -> None:

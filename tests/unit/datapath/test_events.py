@@ -47,6 +47,7 @@ def test_round_trip_whatever_follows(event: events.Event, tail: bytes) -> None:
     assert events.decode(events.encode(event) + tail) == event
 
 
+@pytest.mark.slow
 @given(st.lists(EVENTS, max_size=8))
 def test_batch_says_the_same(many: list[events.Event]) -> None:
     columns = events.decode_batch([events.encode(e) for e in many])

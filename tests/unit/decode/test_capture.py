@@ -86,6 +86,7 @@ def test_not_a_capture(tmp_path: Path) -> None:
         Capture(tmp_path)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_damage(tmp_path: Path, data: st.DataObject) -> None:

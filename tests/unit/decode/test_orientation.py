@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import struct
 
+import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
@@ -98,6 +99,7 @@ def test_nothing_to_go_by() -> None:
     assert sides.port(packet(A, "ff:ff:ff:ff:ff:ff", "0.0.0.0", "255.255.255.255").data) == LAN_PORT
 
 
+@pytest.mark.slow
 def test_floods_are_bounded() -> None:
     def flood() -> list[Packet]:
         base = packet(GATEWAY, A, "9.9.9.9", "192.168.1.2").data

@@ -242,6 +242,7 @@ def test_an_expired_document_keeps_what_is_not_temporary(world: World) -> None:
     assert world.layer.to_json()["status"] == "expired"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jump", [-56 * 365 * DAY, -30 * DAY, -HOUR, HOUR, 14 * 365 * DAY])
 def test_a_clock_that_jumps_and_comes_back(world: World, jump: int) -> None:
     """1970 or 2040 for a while: what was ordered neither lasts longer nor is lost, and the budget does not notice."""
@@ -293,6 +294,7 @@ def test_restarts_and_kills_are_paid_for(world: World) -> None:
     assert world.layer.to_json()["budget_left_s"] == pytest.approx(4 * HOUR - 2 * HOUR - 1260, abs=70)
 
 
+@pytest.mark.slow
 def test_power_cuts_buy_no_time(world: World) -> None:
     world.isolate(2, 4.0)
     isolated = 0.0
@@ -363,6 +365,7 @@ _acts = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(_acts)
 @settings(max_examples=40, deadline=None)
 def test_never_more_than_four_hours_in_any_day(
@@ -407,6 +410,7 @@ def test_never_more_than_four_hours_in_any_day(
         assert worst * 30 <= 4 * HOUR + 90, (who, acts)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.floats(0, 3e5), st.floats(1, 5000)), max_size=40), st.floats(0, 4e5))
 def test_the_budget_counts_each_second_once(spans: list[tuple[float, float]], at: float) -> None:
     budget = Budget()

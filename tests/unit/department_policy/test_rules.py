@@ -36,6 +36,7 @@ def exception(action: RuleAction, target: str, **more: object) -> Exemption:
     return Exemption(action, target, T0 + DAY, **more)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_exceptions_become_rules(world: World) -> None:
     answer = world.order(
         exceptions=(
@@ -192,6 +193,7 @@ ordered_rules = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(own_rules, ordered_rules, st.sampled_from(MACS[:3]), st.data())
 @settings(max_examples=300, deadline=None)
 def test_where_a_rule_of_the_commune_speaks_it_decides(

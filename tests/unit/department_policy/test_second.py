@@ -149,6 +149,7 @@ def test_an_order_by_its_payload(link: Link) -> None:
     assert link.rebuilt == []
 
 
+@pytest.mark.slow
 def test_who_owns_the_link_cannot_claim_the_second_signature(link: Link) -> None:
     link.world.isolate(2, 4.0)
     link.world.pass_time(4 * HOUR + 60, 30)

@@ -204,6 +204,7 @@ def test_answers_are_bounded(line: Line, data: bytes) -> None:
     assert code is Code.PROTOCOL, detail
 
 
+@pytest.mark.slow
 def test_a_trickle_is_cut_off(line: Line) -> None:
     """A byte every 0.2 s is within the read time-out of 0.5 s for ever; the whole exchange is not."""
 

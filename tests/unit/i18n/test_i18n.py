@@ -51,6 +51,7 @@ def test_french_counts_zero_as_one(n: int, expected: str, french: None) -> None:
     assert i18n.ngettext("appareil", "appareils", n) == expected
 
 
+@pytest.mark.slow
 def test_every_text_is_translated() -> None:
     done = subprocess.run([sys.executable, CATALOGUES, "check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -148,6 +148,7 @@ JUNK = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(st.sampled_from(list(STATUS)), JUNK), st.dictionaries(st.sampled_from(["version", "status"]), JUNK)
 )

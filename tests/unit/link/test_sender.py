@@ -210,6 +210,7 @@ class World:
             self.delete(upto)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 25), st.sets(st.integers(1, 25)), st.data())
 @settings(max_examples=70, deadline=None)
 def test_nothing_is_lost_and_all_of_it_ends(rows: int, bad: set[int], data: st.DataObject) -> None:

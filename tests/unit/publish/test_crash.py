@@ -37,6 +37,7 @@ def advance(bench: Bench) -> Release:
     return bench.publisher.advance(release) if release.stage is Stage.CANDIDATE else release
 
 
+@pytest.mark.slow
 def test_a_cut_at_any_write_of_a_step_harms_nobody(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

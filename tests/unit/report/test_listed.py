@@ -122,6 +122,7 @@ def test_other_reasons_have_no_indicator(reason: Reason) -> None:
 intervals = st.lists(st.tuples(st.integers(0, 300), st.integers(1, 40), st.integers(1, 2)), min_size=1, max_size=8)
 
 
+@pytest.mark.slow
 @given(intervals, st.integers(0, 400))
 @settings(max_examples=150, deadline=None)
 def test_what_is_said_of_an_address_is_all_listed(parts: list[tuple[int, int, int]], asked: int) -> None:

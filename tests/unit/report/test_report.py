@@ -361,6 +361,7 @@ attempts = st.builds(
 LISTED = {"toxic.example", "bad.toxic.example", "watched.example", "198.51.100.7", "2a02::/112"}
 
 
+@pytest.mark.slow
 @given(
     st.lists(attempts, max_size=30),
     st.lists(st.tuples(st.sampled_from(list(AlertKind)), mac_texts, unlisted4), max_size=4),
