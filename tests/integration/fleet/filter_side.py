@@ -119,8 +119,8 @@ class FilterSide:
         """Of the base in force."""
         return int(self.call("base-show")["version"])
 
-    def blocks(self, address: str) -> str:
-        """What the image in force does with an address: BLOCK, OBSERVE, PASS..."""
+    def verdict(self, address: str) -> str:
+        """What the base in force says of an address: BLOCK, OBSERVE; NONE when it does not list it."""
         look = self.engine.base.lookup()
         assert look is not None
         return str(look.classes[look.address(address)].action.name)

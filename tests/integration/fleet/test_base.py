@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
+import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +15,17 @@ from typing import Any
 import pytest
 
 from lab.base import own_feed
-from lab.department import KEYHOLDERS
-from tests.integration.fleet.box_side import BoxSide
+from tests.integration.fleet.box_side import BoxSide, ahead
 from tests.integration.fleet.conftest import Town
 from tests.integration.fleet.filter_side import BUILTIN
-from vigie.contract.base import CURRENT, Descriptor, ring
-from vigie.update.codes import Code
+from tests.unit.base_delta.bases import simple
+from vigie.contract.base import CURRENT, Descriptor, File, base_path, ring
+from vigie.filter.base.basefile import pack_base
+from vigie.update.codes import Code, sentence
+from vigie_department.signer import tufstate
+from vigie_department.signer.repository import Repository
+from vigie_department.signer.store import Store
+from vigie_department.signer.tufstate import Days
 
 OPERATORS = ("alice", "bob")
 WAVE = 5
@@ -51,7 +57,7 @@ class Publisher:
     def publish(self, *more: str, argv: tuple[str, ...] = ()) -> int:
         """`base publish` of the list and more; the version of the new base."""
         self.run("base", "publish", self.feed(*more), "--as", OPERATORS[0], *argv)
-        return self.newest["version"]
+        return int(self.newest["version"])
 
     def to_all(self, version: int) -> None:
         """With two operators."""
@@ -82,14 +88,16 @@ class Publisher:
 def publisher(town: Town, tmp_path_factory: pytest.TempPathFactory) -> Publisher:
     made = Publisher(town, tmp_path_factory.mktemp("publisher"))
     made.add_operators()
+    made.to_all(made.publish())
     return made
 
 
 @pytest.fixture
-def updating(box: BoxSide) -> BoxSide:
-    """A connected box whose updater runs and waits for announcements: its own next look is ten minutes away."""
+def updating(publisher: Publisher, box: BoxSide) -> BoxSide:
+    """A connected box that has fetched what is published whole, and waits for announcements: its own next look is ten
+    minutes away."""
     box.start("update")
-    box.until(lambda: bool(box.update_status.get("at")), "looked once")
+    in_force(box, current(publisher), "loaded")
     return box
 
 
@@ -99,6 +107,12 @@ def in_force(box: BoxSide, version: int, way: str = "") -> None:
     box.until(lambda: box.update_status.get("version") == version, f"updater: base {version}")
     if way:
         assert box.update_status["way"] == way, box.evidence()
+
+
+def current(publisher: Publisher) -> int:
+    """Version that all boxes are to have."""
+    (found,) = (version for version, stage in publisher.stages.items() if stage == "all")
+    return found
 
 
 def wave_of(box: BoxSide, above: int, *, early: bool) -> int:
@@ -115,11 +129,10 @@ def test_full_then_delta_candidate_wave_revert_and_an_old_announcement(
     volunteer.start("link", "update")
     make_volunteer(town, publisher, volunteer)
 
-    first = publisher.publish()
-    publisher.to_all(first)
+    first = current(publisher)
     for one in (box, volunteer):
         in_force(one, first, "loaded")
-        assert one.filter.blocks("45.50.3.3") == "BLOCK"
+        assert one.filter.verdict("45.50.3.3") == "BLOCK"
 
     # to the volunteers, who only observe; the others wait
     late = wave_of(box, first + 1, early=False)
@@ -127,7 +140,7 @@ def test_full_then_delta_candidate_wave_revert_and_an_old_announcement(
     assert (second, publisher.newest["stage"]) == (late, "candidate"), publisher.rows
     candidate = int(publisher.newest["candidate"])
     in_force(volunteer, candidate, "patched")
-    assert volunteer.filter.blocks("45.60.1.1") == "OBSERVE"
+    assert volunteer.filter.verdict("45.60.1.1") == "OBSERVE"
     assert volunteer.update_status["candidate"] is True
     assert box.look()["version"] == first
 
@@ -136,12 +149,12 @@ def test_full_then_delta_candidate_wave_revert_and_an_old_announcement(
     assert publisher.stages[second] == "wave"
     assert box.look()["code"] == Code.UP_TO_DATE
     assert box.filter.version == first
-    assert box.filter.blocks("45.60.1.1") != "BLOCK"
+    assert box.filter.verdict("45.60.1.1") == "NONE"
     publisher.to_all(second)
     in_force(box, second, "patched")
     in_force(volunteer, second)
     for one in (box, volunteer):
-        assert one.filter.blocks("45.60.1.1") == "BLOCK"
+        assert one.filter.verdict("45.60.1.1") == "BLOCK"
 
     # a base for which this box is among the first 5 %
     early = wave_of(box, second + 1, early=True)
@@ -153,16 +166,118 @@ def test_full_then_delta_candidate_wave_revert_and_an_old_announcement(
     publisher.run("base", "revert", "--as", OPERATORS[0])
     fourth = publisher.newest["version"]
     in_force(box, fourth)
-    assert box.filter.blocks("45.60.2.2") != "BLOCK"
-    assert box.filter.blocks("45.60.1.1") == "BLOCK"
+    assert box.filter.verdict("45.60.2.2") == "NONE"
+    assert box.filter.verdict("45.60.1.1") == "BLOCK"
     box.until(lambda: reported(town, box) == fourth, "the department sees the version in force")
 
     # a broker that announces what is long past
     for version in (first, third, 10**6):
-        looked = box.update_status["at"]
         announce(town, version)
-        box.until(lambda looked=looked: box.update_status["at"] > looked, "looked again")
+        looks_again(box)
         assert (box.update_status["code"], box.filter.version) == (Code.UP_TO_DATE, fourth)
+
+
+def test_an_emergency_wants_two_operators(publisher: Publisher, updating: BoxSide) -> None:
+    box = updating
+    before = box.filter.version
+    publisher.run("base", "publish", publisher.feed("45.70.1.1"), "--emergency", "--as", OPERATORS[0])
+    urgent, number = publisher.newest["version"], publisher.newest["approval"]
+    assert publisher.stages[urgent] == "waiting"
+    publisher.approve(number, OPERATORS[0])
+    publisher.approve(number, OPERATORS[0])
+    publisher.run("base", "tick")
+    assert "approved by 1 operator(s), 2 are needed" in publisher.run("base", "advance", code=1)
+    assert (box.look()["version"], publisher.stages[urgent]) == (before, "waiting")
+    publisher.approve(number, OPERATORS[1])
+    in_force(box, urgent)
+    assert box.filter.verdict("45.70.1.1") == "BLOCK"
+
+
+def test_a_thief_of_the_online_keys_and_then_the_keyholders(
+    town: Town, publisher: Publisher, updating: BoxSide
+) -> None:
+    """Half of the internet, signed as the department signs: the box refuses, unless keyholders lift the limit."""
+    box, config = updating, town.department.config
+    before = box.filter.version
+    wide = simple(before + 1, [*LISTED, "128.0.0.0/1"])
+    steal(town, before + 1, pack_base(wide))
+    announce(town, before + 1)
+    box.until(lambda: box.update_status["code"] == Code.REFUSED, "refused")
+    assert "limit-prefix4" in box.update_status["limits"], box.update_status
+    assert (box.filter.version, box.filter.verdict("200.1.1.1")) == (before, "NONE"), box.evidence()
+
+    # the department is its own again; the same number with another content
+    honest = publisher.publish("45.80.1.1")
+    publisher.to_all(honest)
+    in_force(box, honest)
+
+    # more than a box takes at once, and meant
+    many = [f"45.{i}.0.0/17" for i in range(100, 140)]
+    said = publisher.run("base", "publish", publisher.feed(*many), "--as", OPERATORS[0], code=1)
+    large = publisher.newest["version"]
+    assert "limit-cover4" in said or "boxes would refuse" in said, said
+    file = next((config.paths.base / "versions").rglob(f"*{large}*.vgb"))
+    phrases = str(town.department.root / "passphrases")
+    words = ("--offline", str(config.paths.offline), "--keyholders", "2,4", "--passphrases", phrases)
+    publisher.run("keys", "override", str(large), str(file), *words)
+    publisher.run("base", "resume", str(large), "--as", OPERATORS[0])
+    publisher.to_all(large)
+    in_force(box, large, "loaded")
+    assert box.filter.verdict("45.110.1.1") == "BLOCK"
+
+
+def test_metadata_that_expired_half_a_year_ago(town: Town, publisher: Publisher, updating: BoxSide) -> None:
+    """The box is switched on after six months in which nobody at the department signed anything."""
+    box, department = updating, town.department
+    version = box.filter.version
+    box.stop("update")
+    (box.enrolled.config.paths.run / "clock.json").unlink()  # as at a reboot: nobody has told the time yet
+    for _again in range(2):
+        said = box.look(ahead_days=190)
+        assert (said["code"], said["version"]) == (Code.EXPIRED, version), said
+    assert (box.filter.version, box.filter.verdict("45.50.3.3")) == (version, "BLOCK")
+    assert "périmé" in sentence(said["code"])
+    department.stop("signer")
+    with environment(**ahead(190)):
+        department.start("signer")
+    try:
+        publisher.run("base", "refresh")
+        said = box.look(ahead_days=190)
+        assert (said["code"], said["version"]) == (Code.UP_TO_DATE, version), said
+    finally:
+        department.stop("signer")
+        department.start("signer")
+
+
+def steal(town: Town, version: int, data: bytes) -> None:
+    """What somebody does who has the keys of the online roles and the web server."""
+    config, now = town.department.config, time.time()
+    store, repository = Store(config.paths.signer), Repository(config.paths.repository)
+    state = tufstate.load(store.tuf)
+    added = repository.add(base_path(version), data)
+    file = File(version, base_path(version), added.sha256, added.length)
+    current = repository.add(CURRENT, Descriptor(file, 100, int(now), None, None, ()).to_bytes())
+    files = {**state.base_files(), CURRENT: current, base_path(version): added}
+    lies = tufstate.advance(state, store.online_keys(), now, Days(7, 14, 60), state.versions, files)
+    repository.publish(lies.files())
+
+
+@contextlib.contextmanager
+def environment(**more: str) -> Iterator[None]:
+    """Of processes that are started inside."""
+    before = dict(os.environ)
+    os.environ.update(more)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def looks_again(box: BoxSide) -> None:
+    """Until the updater has looked once more."""
+    looked = box.update_status["at"]
+    box.until(lambda: bool(box.update_status["at"] > looked), "looked again")
 
 
 def make_volunteer(town: Town, publisher: Publisher, box: BoxSide) -> None:
