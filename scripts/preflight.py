@@ -96,6 +96,9 @@ def run(*argv: str) -> None:
 
 def try_tools() -> None:
     tools = ["ip", "tc", "nft", "ethtool", "nsenter", "dnsmasq", "nginx", "dig", "curl", "openssl", "sysctl"]
+    tools += ["mosquitto", "udhcpc", "faketime", "setpriv"]
+    if not any(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
+        raise Missing("PostgreSQL absent (`make setup`)", "PostgreSQL not found (`make setup`)")
     absent = [tool for tool in tools if shutil.which(tool) is None]
     if absent:
         raise Missing(f"programmes absents : {', '.join(absent)} (`make setup`)", "programs not found (`make setup`)")
