@@ -10,7 +10,9 @@ from vigie_department.broker.plan import CONTROL_USER, BrokerPlan
 
 MAX_PACKET: Final = 65536
 """bytes; contract envelopes are at most 64 KiB with their topic and properties"""
-MAX_QUEUED: Final = 2000
+MAX_QUEUED: Final = 20_000
+"""messages for one client that is away or slow: ten busy seconds of the ingest; whichever bound comes first"""
+MAX_QUEUED_BYTES: Final = 64 << 20
 MAX_INFLIGHT: Final = 20
 EXPIRATION: Final = "30d"
 _ITERATIONS: Final = 101
@@ -36,9 +38,8 @@ max_packet_size {MAX_PACKET}
 max_queued_messages {MAX_QUEUED}
 max_inflight_messages {MAX_INFLIGHT}
 max_keepalive 600
-# The ingest's inbound burst after an outage is bounded by what it acknowledges, not by bytes.
+max_queued_bytes {MAX_QUEUED_BYTES}
 max_inflight_bytes 0
-max_queued_bytes 0
 set_tcp_nodelay true
 sys_interval 10
 
