@@ -68,7 +68,7 @@ def _box_list(args: argparse.Namespace, config: Config) -> int:
     from vigie_department.console import reports
 
     rows = reports.boxes(state=args.state, offline=args.offline)
-    return line.emit(args, rows, reports.table(rows, ("id", "commune", "state", "online", "base", "seen")))
+    return line.emit(args, rows, reports.box_table(rows))
 
 
 def _box_show(args: argparse.Namespace, config: Config) -> int:

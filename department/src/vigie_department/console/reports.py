@@ -171,6 +171,21 @@ def table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
     )
 
 
+def box_table(rows: Sequence[dict[str, Any]]) -> str:
+    """The list of boxes in words."""
+    states = dict(Box.State.choices)
+    headings = {
+        "id": _("identifiant"),
+        "commune": _("commune"),
+        "state": _("état"),
+        "online": _("en ligne"),
+        "base": _("base"),
+        "seen": _("vu le"),
+    }
+    said = [{**row, "state": states.get(row["state"], row["state"])} for row in rows]
+    return table([{text: row[name] for name, text in headings.items()} for row in said], tuple(headings.values()))
+
+
 def text(shown: dict[str, Any], indent: str = "") -> str:
     """Nested data, one line per value."""
     lines = []

@@ -226,7 +226,7 @@ def _ingest(_config: Config) -> Iterator[Finding]:
         "aside",
         not aside,
         ngettext("{n} message illisible en 24 h", "{n} messages illisibles en 24 h", aside).format(n=aside),
-        _("Regardez-les dans la console : un boîtier plus récent que ce serveur, ou un boîtier qui se moque de nous.")
+        _("Regardez-les dans la console : ils viennent de boîtiers plus récents que ce serveur, ou sont mal formés.")
         if aside
         else "",
     )
