@@ -11,25 +11,28 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.test import Client, override_settings
 from django.urls import reverse
-from django.utils import timezone
+from django.utils import timezone, translation
 from django_otp.oath import TOTP
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from tests.support.messages import Outbox, alert, box_id, metric, state
 from tests.support.signing import LocalAuthority, LocalSigner, local
-from vigie_department.console import roles
+from vigie_department.console import reports, roles
 from vigie_department.console.models import (
     Alert,
     AuditEntry,
     Box,
+    BoxStatus,
     Commune,
+    DesiredState,
     ExceptionRequest,
     Isolation,
     Observation,
     PolicyException,
 )
-from vigie_department.console.services import people
+from vigie_department.console.services import audit, orders, people
 from vigie_department.console.services.audit import Actor
+from vigie_department.console.web import history
 from vigie_department.console.web.site import site
 from vigie_department.ingest.decode import decode
 from vigie_department.ingest.store import Store
@@ -340,6 +343,12 @@ class TestActing:
         }
         answer = browser.post("/console/policyexception/add/", values)
         assert answer.status_code == 302, answer.content.decode()[-3000:]
+        alert_of = Alert.objects.get()
+        assert f'value="{alert_of.device}"' in form
+        assert f'<option value="{box.pk}" selected>' in form
+        end = timezone.localtime() + timedelta(days=30)
+        assert f'name="until_0" value="{end:%d/%m/%Y}"' in form
+        assert form.count("tout le parc.") == 2, "what an empty box and an empty commune mean"
         assert [one.target for one in services[0].signed[-1].exceptions] == ["toxic.example"]
         assert PolicyException.objects.get().created_by == "operator"
         refused = browser.post("/console/policyexception/add/", values | {"target": "10.0.0.0/8"})
@@ -368,8 +377,157 @@ class TestActing:
         assert entry is not None
         for page in (f"/console/auditentry/{entry.pk}/change/", f"/console/auditentry/{entry.pk}/delete/"):
             assert browser.post(page, {"actor": "x", "post": "yes"}).status_code == 403
-        assert browser.post("/console/auditentry/", {"action": "delete_selected", "_selected_action": entry.pk})
+        browser.post("/console/auditentry/", {"action": "delete_selected", "_selected_action": entry.pk})
         assert AuditEntry.objects.filter(pk=entry.pk, actor=entry.actor).exists()
+
+    def test_lifting_is_called_lifting(
+        self, person: Any, box: Box, services: tuple[LocalSigner, LocalAuthority]
+    ) -> None:
+        person("operator")
+        browser = enter("operator")
+        self.act(browser, box, "isolate", level="2", hours="1", why="rançongiciel")
+        asked = browser.post("/console/box/", {"action": "lift", "_selected_action": box.pk}).content.decode()
+        assert "<h1>Lever l&#x27;isolement</h1>" in asked
+        page = self.act(browser, box, "lift", why="fini").content.decode()
+        assert "levée de l&#x27;isolement envoyée" in page
+        assert "isolement ordonné" not in page
+        assert services[0].signed[-1].isolation is None
+        assert Isolation.objects.get().lifted is not None
+
+
+class TestWords:
+    """What people read is words: no code, no key, no date for machines."""
+
+    def test_an_order_on_its_way_is_seen(
+        self, person: Any, box: Box, services: tuple[LocalSigner, LocalAuthority]
+    ) -> None:
+        person("operator")
+        browser = enter("operator")
+        status = BoxStatus.objects.create(box=box, online=True, desired_version=0)
+        orders.isolate(Actor("anne"), box, 3, timedelta(hours=1), "rançongiciel")
+        document = DesiredState.objects.get()
+        for page in ("/console/box/", f"/console/box/{box.pk}/change/"):
+            text = browser.get(page).content.decode()
+            assert "3 : coupé (en attente)" in text, page
+        status.desired_version, status.isolation = document.version, 3
+        status.save()
+        assert "en attente" not in browser.get("/console/box/").content.decode()
+        orders.isolate(Actor("anne"), box, 0, timedelta(0), "fini")
+        assert "3 : coupé (levée en attente)" in browser.get("/console/box/").content.decode()
+        orders.isolate(Actor("anne"), box, 1, timedelta(hours=1), "encore")
+        assert "3 : coupé → 1 : vigilance (en attente)" in browser.get("/console/box/").content.decode()
+        DesiredState.objects.filter(version=document.version + 2).update(result="refused")
+        answered = browser.get("/console/box/").content.decode()
+        assert "en attente" not in answered
+        assert "refusé" in answered
+
+    @pytest.mark.parametrize(
+        ("action", "detail", "said"),
+        [
+            (
+                "exception.add",
+                {"effect": "allow", "target": "a.example", "until": "2026-12-24 08:30:00+00:00", "note": "urgent"},
+                "laisser passer, a.example, jusqu'au 24/12/2026 09:30, « urgent »",
+            ),
+            ("authority.registered", {"serial": "S", "spki": "30" * 91, "model": "cm4"}, ""),
+            ("authority.confirmed", {"number": "ab" * 16, "not_after": 1_790_000_000}, "valable jusqu'au 21/09/2026"),
+            ("desired.sign", {"version": 4, "reason": "isolation 2"}, "version 4, isolement 2 : services essentiels"),
+            ("desired.sign", {"version": 5, "reason": "isolation 0"}, "version 5, isolement levé"),
+            ("desired.sign", {"version": 6, "reason": ""}, "version 6"),
+            ("box.assign", {"commune": "59350", "before": None}, "Lille"),
+            ("box.edit", {"changed": {"warranty_until": ["", "2027-01-31"]}}, "garantie jusqu'au : - → 31/01/2027"),
+            ("commune.edit", {"insee": "59350", "changed": {"contact_phone": "03"}}, "téléphone : 03"),
+            ("command.restart", {"args": {"service": "filter", "items": []}}, "filter"),
+            ("user.add", {"name": "anne", "role": "Opérateur"}, "anne, Opérateur"),
+        ],
+    )
+    def test_history(self, box: Box, action: str, detail: dict[str, Any], said: str) -> None:
+        what = box.commune if action.startswith("commune") else box
+        line = history.line(audit.record(Actor("anne"), action, what, **detail))
+        assert line.startswith(said)
+        assert "30303030" not in line
+        assert "abababab" not in line
+
+    def test_history_in_english_and_bounded(self, box: Box) -> None:
+        entry = audit.record(Actor("anne"), "exception.add", box, effect="allow", target="a" * 300)
+        with translation.override("en"):
+            line = history.line(entry)
+        assert line.startswith("let through, aaaa")
+        assert len(line) == history.WIDTH
+
+    @pytest.mark.usefixtures("services")
+    def test_an_alert_is_named_by_what_happened_and_where(self, person: Any, box: Box) -> None:
+        fill(box)
+        Alert.objects.update(rule="rogue-dhcp")
+        person("reader")
+        page = enter("reader").get(f"/console/alert/{Alert.objects.get().pk}/change/").content.decode()
+        assert "<h2>un appareil distribue des adresses · Lille</h2>" in page
+        assert "rogue-dhcp" not in page
+        assert "icon-no" not in page, "what is no incident is no fault"
+
+    def test_filters_say_what_they_are_for(self, person: Any, box: Box) -> None:
+        fill(box)
+        person("reader")
+        browser = enter("reader")
+        alerts = browser.get("/console/alert/").content.decode()
+        assert ">à traiter</a>" in alerts
+        assert ">traitée</a>" in alerts
+        assert "Vide" not in alerts
+        now = timezone.now()
+        common = {"action": "allow", "note": "x", "created": now, "created_by": "anne"}
+        for name, days, removed in (("far", 90, None), ("near", 3, None), ("past", -1, None), ("gone", 90, now)):
+            until = now + timedelta(days=days)
+            PolicyException.objects.create(target=f"{name}.example", until=until, removed=removed, **common)
+        for validity, found in (
+            ("now", {"far", "near"}),
+            ("soon", {"near"}),
+            ("over", {"past", "gone"}),
+            ("nonsense", {"far", "near", "past", "gone"}),
+        ):
+            page = browser.get(f"/console/policyexception/?validity={validity}").content.decode()
+            assert set(re.findall(r">(\w+)\.example<", page)) == found, validity
+        assert "expire dans les 7 jours" in page
+
+    def test_the_first_page_has_daily_tables_first(self, person: Any) -> None:
+        person("administrator")
+        page = enter("administrator").get("/").content.decode()
+        tables = re.findall(r'<th scope="row"><a href="/(?:console|auth)/(\w+)/">', page)
+        assert tables[:5] == ["alert", "box", "commune", "policyexception", "exceptionrequest"]
+        assert set(tables) == {str(model._meta.model_name) for model in site._registry}
+        assert re.findall("<caption>(.*?)</caption>", page) == ["Au quotidien", "Décisions et suivi", "Technique"]
+
+    def test_the_language_is_chosen_in_the_header(self, person: Any) -> None:
+        person("administrator")
+        browser = Browser()
+        assert 'action="/langue/"' in browser.get("/login/").content.decode()
+        browser = enter("administrator")
+        assert browser.get("/langue/").status_code == 405
+        answer = browser.post("/langue/", {"language": "en", "next": "/auth/user/"})
+        assert answer["Location"] == "/auth/user/"
+        cookie = answer.cookies["__Host-vigie-language"]
+        assert (cookie["secure"], cookie["httponly"], cookie["samesite"]) == (True, True, "Strict")
+        page = browser.get("/auth/user/").content.decode()
+        assert 'lang="en"' in page
+        assert "Administrator" in page
+        assert "Administrateur" not in page, "roles too"
+        assert browser.post("/langue/", {"language": "fr", "next": "https://evil.example/"})["Location"] == "/"
+
+    def test_the_language_is_chosen_before_the_second_factor(self, person: Any) -> None:
+        person("operator")
+        browser = Browser()
+        browser.login_as("operator")
+        answer = browser.post("/langue/", {"language": "en", "next": "/second-facteur/"})
+        assert answer["Location"] == "/second-facteur/"
+        assert 'lang="en"' in browser.get("/second-facteur/").content.decode()
+
+    def test_the_list_of_boxes_at_the_command_line(self, box: Box) -> None:
+        with translation.override("fr"):
+            text = reports.box_table(reports.boxes())
+        assert text.split("\n")[0].split() == ["identifiant", "commune", "état", "en", "ligne", "base", "vu", "le"]
+        assert "inscrit" in text
+        assert reports.boxes()[0]["state"] == "active", "programs read the code"
+        with translation.override("en"):
+            assert "enrolled" in reports.box_table(reports.boxes())
 
 
 class TestPeople:

@@ -98,6 +98,11 @@ def build(config: Config, secret_key: str) -> dict[str, Any]:
         # languages, dates
         "LANGUAGE_CODE": config.language,
         "LANGUAGES": [("fr", "Français"), ("en", "English")],
+        "LANGUAGE_COOKIE_NAME": "__Host-vigie-language",
+        "LANGUAGE_COOKIE_AGE": 365 * 86400,
+        "LANGUAGE_COOKIE_SECURE": True,
+        "LANGUAGE_COOKIE_HTTPONLY": True,
+        "LANGUAGE_COOKIE_SAMESITE": "Strict",
         "LOCALE_PATHS": [texts.LOCALE_DIR],
         "USE_I18N": True,
         "USE_TZ": True,

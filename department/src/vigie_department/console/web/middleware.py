@@ -52,7 +52,7 @@ def second_factor(get_response: Handler) -> Handler:
     def middleware(request: HttpRequest) -> HttpResponseBase:
         user = request.user
         if user.is_authenticated and not verified(user) and roles.needs_second_factor(user):
-            allowed = {reverse("second-factor"), reverse("admin:logout"), reverse("admin:jsi18n")}
+            allowed = {reverse("second-factor"), reverse("admin:logout"), reverse("admin:jsi18n"), reverse("language")}
             if request.path not in allowed:
                 return redirect("second-factor")
         return get_response(request)

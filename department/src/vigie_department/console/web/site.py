@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import path
 from django.utils import timezone
+from django.utils.translation import gettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from vigie.contract.words import FilterHealth
@@ -19,6 +20,19 @@ from vigie_department.console.web.login import LoginForm
 
 UNWELL: Final = (FilterHealth.DEGRADED.value, FilterHealth.DOWN.value)
 CONFLICTS: Final = (Box.State.CONFLICT.value, Box.State.CLONE.value)
+
+
+GROUPS: Final = (
+    (gettext_lazy("Au quotidien"), ("Alert", "Box", "Commune", "PolicyException", "ExceptionRequest")),
+    (
+        gettext_lazy("Décisions et suivi"),
+        (
+            *("Isolation", "Quarantine", "NeverBlock", "EssentialService", "Command", "Diagnostic"),
+            *("BaseRelease", "AuditEntry", "User"),
+        ),
+    ),
+)
+"""the first page; tables that are in neither come last"""
 
 
 class Site(AdminSite):
@@ -36,6 +50,21 @@ class Site(AdminSite):
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """The first page, with what waits for somebody on top."""
         return super().index(request, {**(extra_context or {}), "summary": summary(request)})
+
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
+        """The tables by use rather than by package: those of every day first, an engineer's last."""
+        found = super().get_app_list(request, app_label)
+        if app_label:
+            return found
+        models = {model["object_name"]: model for app in found for model in app["models"]}
+        named = {name for _title, names in GROUPS for name in names}
+        rest = tuple(name for name in models if name not in named)
+        groups = []
+        for number, (title, names) in enumerate((*GROUPS, (gettext_lazy("Technique"), rest))):
+            rows = [models[name] for name in names if name in models]
+            if rows:
+                groups.append({"name": title, "app_label": f"group{number}", "models": rows, "app_url": ""})
+        return groups
 
     def get_urls(self) -> list[Any]:
         """Beside the tables: what candidate bases met."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vigie.contract.codes import Category, DeviceClass, Direction
 from vigie.contract.words import DesiredStatus, FilterHealth, Inbound, Op, Result
+from vigie_department.console import roles
 from vigie_department.texts import _
 
 
@@ -144,6 +145,40 @@ def isolation(level: int) -> str:
         2: _("2 : services essentiels"),
         3: _("3 : coupé"),
     }.get(level, str(level))
+
+
+def isolated(level: int, wanted: int | None) -> str:
+    """Level in force, and the one that waits on its way to the box (None: nothing waits)."""
+    if wanted is None or wanted == level:
+        return isolation(level)
+    if wanted == 0:
+        return _("{now} (levée en attente)").format(now=isolation(level))
+    if level == 0:
+        return _("{wanted} (en attente)").format(wanted=isolation(wanted))
+    return _("{now} → {wanted} (en attente)").format(now=isolation(level), wanted=isolation(wanted))
+
+
+def orders(sent: int | None, has: int | None, answer: str) -> str:
+    """Where the last document is: not there yet, or what the box made of it. sent, has: versions."""
+    if sent is None:
+        return "-"
+    if waits(sent, has, answer):
+        return _("en attente")
+    return result(answer) if answer else _("reçus")
+
+
+def waits(sent: int | None, has: int | None, answer: str) -> bool:
+    """Whether the last document is not on the box yet, as far as we know."""
+    return sent is not None and not answer and sent > (has or 0)
+
+
+def role(name: str) -> str:
+    """A role of the console, whose name in the database is French."""
+    return {
+        roles.READER: _("Lecteur"),
+        roles.OPERATOR: _("Opérateur"),
+        roles.ADMINISTRATOR: _("Administrateur"),
+    }.get(name, name)
 
 
 def op(name: str) -> str:

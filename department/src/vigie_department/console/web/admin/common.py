@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
 
 from django import forms
 from django.contrib import messages
-from django.contrib.admin import AllValuesFieldListFilter, ModelAdmin, ShowFacets, helpers
-from django.db.models import QuerySet
+from django.contrib.admin import (
+    AllValuesFieldListFilter,
+    EmptyFieldListFilter,
+    ModelAdmin,
+    ShowFacets,
+    SimpleListFilter,
+    helpers,
+)
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from vigie_department.console.services import audit
 from vigie_department.console.services.audit import Actor
@@ -26,6 +37,9 @@ if TYPE_CHECKING:
 else:
     # Django's classes take parameters in their stubs only
     Page, ModelForm = ModelAdmin, forms.ModelForm
+
+
+SOON: Final = timedelta(days=7)
 
 
 class ReadOnly(Page):
@@ -76,8 +90,15 @@ class ReadOnly(Page):
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
         """Titled by what it is: Django's "Ajout de exception" is no French."""
-        title = capfirst(self.opts.verbose_name)
-        return super().changeform_view(request, object_id, form_url, {"title": title, **(extra_context or {})})
+        context: dict[str, Any] = {"title": capfirst(self.opts.verbose_name)}
+        found = self.get_object(request, object_id) if object_id else None
+        if found is not None:
+            context["subtitle"] = self.name_of(found)
+        return super().changeform_view(request, object_id, form_url, {**context, **(extra_context or {})})
+
+    def name_of(self, obj: Any) -> str:
+        """What a row's own page calls it."""
+        return str(obj)
 
     def may(self, request: HttpRequest, permission: str) -> bool:
         """A permission of the console's own."""
@@ -115,6 +136,55 @@ def in_words(say: Callable[[str], str]) -> type[AllValuesFieldListFilter]:
     return InWords
 
 
+def two_ways(name: Any, empty: Any, filled: Any) -> type[EmptyFieldListFilter]:
+    """A filter on a date that is there once something was done; texts: what it asks, not yet, done."""
+
+    class TwoWays(EmptyFieldListFilter):
+        """Django's says "empty" and "not empty"."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.title = name
+
+        def choices(self, changelist: Any) -> Iterator[Any]:
+            """All, not yet, done: in Django's order."""
+            for choice, display in zip(super().choices(changelist), (None, empty, filled), strict=True):
+                yield choice if display is None else {**choice, "display": display}
+
+    return TwoWays
+
+
+def in_force(ended: str, choices: tuple[tuple[str, Any], ...]) -> type[SimpleListFilter]:
+    """A filter on what ends by itself (`until`) or earlier (the date in field `ended`).
+
+    choices: words for `now`, `over`, and `soon` where ending within a week says something.
+    """
+
+    class InForce(SimpleListFilter):
+        """By whether it still counts."""
+
+        title = gettext_lazy("validité")
+        parameter_name = "validity"
+
+        def lookups(self, request: HttpRequest, model_admin: Any) -> tuple[tuple[str, Any], ...]:
+            """The words."""
+            return choices
+
+        def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+            """Those rows."""
+            now = timezone.now()
+            alive = Q(**{ended: None}, until__gt=now)
+            wanted = {"now": alive, "soon": alive & Q(until__lte=now + SOON), "over": ~alive}
+            return queryset.filter(wanted[value]) if (value := self.value()) in wanted else queryset
+
+    return InForce
+
+
+def only_yes(value: bool | None) -> str:
+    """For what is rarely so, and no fault when it is not: a red cross would say so."""
+    return str(_("oui")) if value else "–"
+
+
 class ReasonForm(forms.Form):
     """The least that an action asks for."""
 
@@ -140,7 +210,7 @@ def ask(
     on. Returns the page that asks, or None when it is done (Django then shows the list).
     """
     if queryset.count() > most:
-        page.message_user(request, text, messages.ERROR)
+        page.message_user(request, _("{n} au plus à la fois. {text}").format(n=most, text=text), messages.ERROR)
         return None
     posted = request.POST if "apply" in request.POST else None
     asked = form(posted)

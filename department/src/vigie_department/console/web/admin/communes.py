@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib.admin import register
+from django.contrib.admin import display, register
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Count, QuerySet
@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from vigie_department.console.models import Claim, Commune
 from vigie_department.console.services import audit, communes
-from vigie_department.console.web.admin.common import ModelForm, ReadOnly, listing
+from vigie_department.console.web.admin.common import ModelForm, ReadOnly, listing, only_yes
 from vigie_department.console.web.login import actor
 from vigie_department.console.web.site import site
 from vigie_department.errors import DepartmentError
@@ -42,7 +42,7 @@ class CommuneAdmin(ReadOnly):
     """Communes: edited by operators, deleted by administrators when nothing refers to them."""
 
     form = CommuneForm
-    list_display = ("name", "insee", "epci", "boxes_", "volunteer", "contact_phone")
+    list_display = ("name", "insee", "epci", "boxes_", "volunteer_", "contact_phone")
     list_filter = ("volunteer", "epci")
     search_fields = ("name", "insee", "epci", "contact_name")
     readonly_fields = ("boxes_",)
@@ -63,6 +63,11 @@ class CommuneAdmin(ReadOnly):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """By role."""
         return self.may(request, "delete_commune")
+
+    @display(description=_("essaie les nouvelles bases"), ordering="volunteer")
+    def volunteer_(self, obj: Commune) -> str:
+        """Few do."""
+        return only_yes(obj.volunteer)
 
     def boxes_(self, obj: Commune) -> Any:
         """Its boxes."""

@@ -10,11 +10,11 @@ from django import forms
 from django.contrib import messages
 from django.contrib.admin import action, display, register
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html
-from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -26,10 +26,11 @@ from vigie_department.console.models import (
     BoxStatus,
     Certificate,
     DesiredState,
+    Isolation,
     PolicyException,
 )
 from vigie_department.console.services import desired, fleet, orders
-from vigie_department.console.web import words
+from vigie_department.console.web import history, words
 from vigie_department.console.web.admin.common import Consulted, ReadOnly, ReasonForm, ask, in_words, listing
 from vigie_department.console.web.login import actor
 from vigie_department.console.web.site import site
@@ -45,7 +46,6 @@ class IsolateForm(ReasonForm):
     level = forms.TypedChoiceField(
         coerce=int,
         choices=[
-            (0, gettext_lazy("0 : lever l'isolement")),
             (1, gettext_lazy("1 : vigilance")),
             (2, gettext_lazy("2 : services essentiels seulement")),
             (3, gettext_lazy("3 : coupé (téléphone et alarmes restent)")),
@@ -64,7 +64,7 @@ class RestartForm(ReasonForm):
 class BoxAdmin(Consulted):
     """Boxes: what they say, what is ordered, their history; and everything that may be done to them."""
 
-    list_display = ("id", "commune", "state", "online_", "filter_", "base_", "isolation_", "seen_")
+    list_display = ("id", "commune", "state", "online_", "filter_", "base_", "orders_", "isolation_", "seen_")
     list_filter = (
         *("state", "status__online", ("status__filter", in_words(words.health)), "spare", "lot"),
         *("status__base_version", "commune__epci"),
@@ -73,7 +73,7 @@ class BoxAdmin(Consulted):
     search_fields = ("id", "serial", "claim_id", "commune__name", "commune__insee", "location")
     search_help_text = gettext_lazy("Identifiant, numéro de série, code d'étiquette, commune, code INSEE")
     autocomplete_fields = ("commune",)
-    actions = ("release", "revoke", "isolate", "self_test", "restart")
+    actions = ("release", "revoke", "isolate", "lift", "self_test", "restart")
     readonly_fields = (
         *("id", "serial", "claim_id", "model", "state", "registered", "enrolled", "replaced_by"),
         *("status_", "document_", "exceptions_", "certificates_", "alerts_", "history_"),
@@ -99,6 +99,17 @@ class BoxAdmin(Consulted):
         (gettext_lazy("Ce qui lui est ordonné"), {"fields": ("document_", "exceptions_")}),
         (gettext_lazy("Certificats et histoire"), {"fields": ("certificates_", "history_")}),
     )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Box]:
+        """With what was sent last, and the isolation that is wanted: what the box says may be older."""
+        last = DesiredState.objects.filter(box=OuterRef("pk")).order_by("-version")
+        wanted = Isolation.objects.filter(box=OuterRef("pk"), lifted=None, until__gt=timezone.now()).order_by("-id")
+        found: QuerySet[Box] = super().get_queryset(request)
+        return found.annotate(
+            sent=Subquery(last.values("version")[:1]),
+            answer=Subquery(last.values("result")[:1]),
+            wanted=Subquery(wanted.values("level")[:1]),
+        )
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """By role."""
@@ -153,11 +164,18 @@ class BoxAdmin(Consulted):
         status = _status(obj)
         return status.base_version if status and status.base_version else "-"
 
-    @display(description=gettext_lazy("isolement"), ordering="status__isolation")
-    def isolation_(self, obj: Box) -> Any:
-        """Level in force."""
+    @display(description=gettext_lazy("ordres"))
+    def orders_(self, obj: Any) -> str:
+        """Whether the last ones are on the box."""
         status = _status(obj)
-        return words.isolation(status.isolation) if status else "-"
+        return words.orders(obj.sent, status.desired_version if status else None, obj.answer or "")
+
+    @display(description=gettext_lazy("isolement"), ordering="status__isolation")
+    def isolation_(self, obj: Any) -> str:
+        """Level in force, and the one on its way."""
+        status = _status(obj)
+        waits = words.waits(obj.sent, status.desired_version if status else None, obj.answer or "")
+        return words.isolated(status.isolation if status else 0, (obj.wanted or 0) if waits else None)
 
     @display(description=gettext_lazy("vu le"), ordering="status__seen")
     def seen_(self, obj: Box) -> Any:
@@ -175,7 +193,10 @@ class BoxAdmin(Consulted):
             return _("n'a encore rien dit")
         names = ("online", "seen", "version", "filter", "base_version", "base_entries", "candidate", "inbound")
         more = ("isolation", "quarantined", "exceptions", "uptime_s", "disk_free_mb", "mem_free_mb", "load", "losses")
-        return listing([(_label(name), _said(name, getattr(status, name))) for name in names + more])
+        rows = [(_label(name), _said(name, getattr(status, name))) for name in names + more]
+        place = (names + more).index("isolation")
+        rows[place] = (_label("isolation"), self.isolation_(obj))
+        return listing(rows)
 
     @display(description=gettext_lazy("document"))
     def document_(self, obj: Box) -> Any:
@@ -187,9 +208,10 @@ class BoxAdmin(Consulted):
         has = status.desired_version if status else None
         return listing(
             [
+                (_("ordres"), words.orders(document.version, has, document.result)),
                 (_("version envoyée"), document.version),
                 (_("version sur le boîtier"), _cell(has)),
-                (_("état"), words.result(status.desired_status if status else "")),
+                (_("état sur le boîtier"), words.result(status.desired_status if status else "")),
                 (_("réponse"), _answer(document)),
                 (_("expire le"), _cell(document.expires)),
             ]
@@ -229,7 +251,7 @@ class BoxAdmin(Consulted):
     def history_(self, obj: Box) -> Any:
         """The audit of this box."""
         found = AuditEntry.objects.filter(box=obj.pk).order_by("-id")[:HISTORY]
-        return listing([(_cell(row.at), row.actor, words.action(row.action), _detail(row.detail)) for row in found])
+        return listing([(_cell(row.at), row.actor, words.action(row.action), history.line(row)) for row in found])
 
     # -- actions
 
@@ -264,7 +286,7 @@ class BoxAdmin(Consulted):
             most=10,
         )
 
-    @action(description=gettext_lazy("Isoler, ou lever l'isolement"), permissions=["isolate"])
+    @action(description=gettext_lazy("Isoler"), permissions=["isolate"])
     def isolate(self, request: HttpRequest, queryset: QuerySet[Box]) -> HttpResponse | None:
         """At most 5 at once from here."""
         return ask(
@@ -272,7 +294,7 @@ class BoxAdmin(Consulted):
             request,
             queryset,
             action="isolate",
-            title=_("isolement ordonné"),
+            title=_("isolement ordonné ; il vaut dès que le boîtier l'a reçu"),
             text=_(
                 "5 boîtiers au plus ; au-delà, deux détenteurs de clés signent (vigie-department isolate --export)."
             ),
@@ -282,6 +304,21 @@ class BoxAdmin(Consulted):
                 who, box, values["level"], timedelta(hours=values["hours"]), values["why"]
             ),
             most=desired.MASS_FREE,
+        )
+
+    @action(description=gettext_lazy("Lever l'isolement"), permissions=["isolate"])
+    def lift(self, request: HttpRequest, queryset: QuerySet[Box]) -> HttpResponse | None:
+        """Traffic comes back."""
+        return ask(
+            self,
+            request,
+            queryset,
+            action="lift",
+            title=_("levée de l'isolement envoyée"),
+            text=_("Le trafic repasse dès que le boîtier a reçu l'ordre."),
+            form=ReasonForm,
+            labels={"why": _("Pourquoi ?")},
+            apply=lambda who, box, values: orders.isolate(who, box, 0, timedelta(0), values["why"]),
         )
 
     @action(description=gettext_lazy("Demander un autotest"), permissions=["command"])
@@ -352,13 +389,8 @@ def _cell(value: Any) -> Any:
     if isinstance(value, bool):
         return _("oui") if value else _("non")
     if hasattr(value, "astimezone"):
-        return f"{localtime(value):%d/%m/%Y %H:%M}"
+        return history.moment(value)
     return value
-
-
-def _detail(detail: dict[str, Any]) -> str:
-    text = ", ".join(f"{name} {value}" for name, value in detail.items() if value not in ("", None, [], {}))
-    return text if len(text) <= 160 else text[:159] + "…"
 
 
 @register(Certificate, site=site)

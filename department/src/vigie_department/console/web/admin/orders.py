@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from datetime import timedelta
+from typing import Any, Final, cast
 
 from django import forms
 from django.contrib import messages
-from django.contrib.admin import EmptyFieldListFilter, action, display, register
+from django.contrib.admin import action, display, register
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -25,12 +27,18 @@ from vigie_department.console.models import (
 )
 from vigie_department.console.services import orders
 from vigie_department.console.web import words
-from vigie_department.console.web.admin.common import ModelForm, ReadOnly, ask, in_words
+from vigie_department.console.web.admin.common import ModelForm, ReadOnly, ask, in_force, in_words, only_yes
 from vigie_department.console.web.login import actor
 from vigie_department.console.web.site import site
 from vigie_department.errors import DepartmentError
 
 SCOPE = ("box", "commune")
+EVERYBODY: Final = {
+    "box": gettext_lazy("Ce boîtier seulement. Vide, avec la commune vide : tout le parc."),
+    "commune": gettext_lazy("Le boîtier de la commune, même remplacé. Vide, avec le boîtier vide : tout le parc."),
+}
+DAYS: Final = 30
+"""what the form proposes; the end of that day"""
 
 
 class OrderForm(ModelForm):
@@ -73,6 +81,7 @@ class ExceptionForm(OrderForm):
     class Meta:
         model = PolicyException
         fields = (*SCOPE, "action", "target", "device", "proto", "port", "until", "note")
+        help_texts = EVERYBODY
 
     def make(self, scope: orders.Scope, values: dict[str, Any]) -> Any:
         """Signed for every box concerned."""
@@ -95,6 +104,7 @@ class NeverBlockForm(OrderForm):
     class Meta:
         model = NeverBlock
         fields = (*SCOPE, "target", "note")
+        help_texts = EVERYBODY
 
     def make(self, scope: orders.Scope, values: dict[str, Any]) -> Any:
         """Signed for every box concerned."""
@@ -107,6 +117,7 @@ class EssentialForm(OrderForm):
     class Meta:
         model = EssentialService
         fields = (*SCOPE, "name", "rank", "note")
+        help_texts = EVERYBODY
 
     def make(self, scope: orders.Scope, values: dict[str, Any]) -> Any:
         """Signed for every box concerned."""
@@ -142,10 +153,26 @@ class PolicyExceptionAdmin(Ordered):
     made_by = ExceptionForm
     add_permission = "add_policyexception"
     list_display = ("target", "action", "scope_", "until", "note", "created_by", "removed")
-    list_filter = ("action", ("removed", EmptyFieldListFilter), "until")
+    list_filter = (
+        "action",
+        in_force(
+            "removed",
+            (
+                ("now", gettext_lazy("en vigueur")),
+                ("soon", gettext_lazy("expire dans les 7 jours")),
+                ("over", gettext_lazy("finie")),
+            ),
+        ),
+    )
     list_select_related = ("box__commune", "commune")
     search_fields = ("target", "note", "box__id", "commune__name")
     actions = ("remove",)
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """An end, which people would otherwise put far away; what an alert's page filled in goes before."""
+        end = timezone.localtime() + timedelta(days=DAYS)
+        end = end.replace(hour=23, minute=59, second=0, microsecond=0)
+        return {"until": end, **super().get_changeform_initial_data(request)}
 
     @display(description=gettext_lazy("pour"))
     def scope_(self, obj: PolicyException) -> str:
@@ -217,7 +244,10 @@ class IsolationAdmin(ReadOnly):
     """What was ordered; ordered from the list of boxes."""
 
     list_display = ("box", "level", "until", "reason", "created_by", "lifted")
-    list_filter = ("level", ("lifted", EmptyFieldListFilter))
+    list_filter = (
+        "level",
+        in_force("lifted", (("now", gettext_lazy("en vigueur")), ("over", gettext_lazy("fini")))),
+    )
     list_select_related = ("box__commune",)
 
 
@@ -226,7 +256,7 @@ class QuarantineAdmin(ReadOnly):
     """What was ordered."""
 
     list_display = ("box", "device", "until", "reason", "created_by", "lifted")
-    list_filter = (("lifted", EmptyFieldListFilter),)
+    list_filter = (in_force("lifted", (("now", gettext_lazy("en vigueur")), ("over", gettext_lazy("finie")))),)
     list_select_related = ("box__commune",)
 
 
@@ -256,6 +286,10 @@ class CommandAdmin(ReadOnly):
     search_fields = ("box__id", "box__commune__name", "id")
     exclude = ("envelope",)
 
+    def name_of(self, obj: Command) -> str:
+        """What was asked, and of whom."""
+        return f"{words.op(obj.op)} · {obj.box}"
+
     @display(description=gettext_lazy("commande"), ordering="op")
     def op_(self, obj: Command) -> str:
         """In words."""
@@ -266,5 +300,10 @@ class CommandAdmin(ReadOnly):
 class BaseReleaseAdmin(ReadOnly):
     """Toxic bases and how far they went; published by `vigie-department base`."""
 
-    list_display = ("version", "stage", "stage_since", "created", "emergency", "operator", "note")
+    list_display = ("version", "stage", "stage_since", "created", "emergency_", "operator", "note")
     list_filter = ("stage", "emergency")
+
+    @display(description=gettext_lazy("en urgence"), ordering="emergency")
+    def emergency_(self, obj: BaseRelease) -> str:
+        """Most are not."""
+        return only_yes(obj.emergency)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.contrib.admin import action, display, register
+from django.contrib.admin import RelatedFieldListFilter, action, display, register
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Group, User
 from django.db.models import QuerySet
@@ -15,6 +15,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from vigie_department.console import roles
 from vigie_department.console.services import audit, people
+from vigie_department.console.web import words
 from vigie_department.console.web.login import actor
 from vigie_department.console.web.site import site
 
@@ -25,12 +26,20 @@ else:
     Base = UserAdmin
 
 
+class RoleFilter(RelatedFieldListFilter):
+    """By role, in the reader's language."""
+
+    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """The roles' names are French in the database."""
+        return [(key, words.role(str(name))) for key, name in super().field_choices(field, request, model_admin)]
+
+
 @register(User, site=site)
 class PersonAdmin(Base):
     """Neither superusers nor single permissions: what a person may do is its role."""
 
     list_display = ("username", "first_name", "last_name", "role_", "factor_", "is_active", "last_login")
-    list_filter = ("is_active", "groups")
+    list_filter = ("is_active", ("groups", RoleFilter))
     readonly_fields = ("last_login", "date_joined", "factor_")
     filter_horizontal = ()
     fieldsets = (
@@ -60,7 +69,10 @@ class PersonAdmin(Base):
         """The three roles."""
         if db_field.name == "groups":
             kwargs["queryset"] = Group.objects.filter(name__in=roles.ROLES)
-        return super().formfield_for_manytomany(db_field, request, **kwargs)
+        field: Any = super().formfield_for_manytomany(db_field, request, **kwargs)
+        if db_field.name == "groups":
+            field.label_from_instance = lambda group: words.role(group.name)
+        return field
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
         """Everybody in here uses the console."""
@@ -93,7 +105,7 @@ class PersonAdmin(Base):
     @display(description=gettext_lazy("rôle"))
     def role_(self, obj: User) -> str:
         """One of three."""
-        return ", ".join(obj.groups.values_list("name", flat=True)) or "-"
+        return ", ".join(words.role(name) for name in obj.groups.values_list("name", flat=True)) or "-"
 
     @display(description=gettext_lazy("second facteur"), boolean=True)
     def factor_(self, obj: User) -> bool:

@@ -8,8 +8,8 @@ from django.contrib.admin import display, register
 from django.utils.translation import gettext_lazy
 
 from vigie_department.console.models import Aside, AuditEntry, Outgoing, Receipt
-from vigie_department.console.web import words
-from vigie_department.console.web.admin.common import ReadOnly, in_words
+from vigie_department.console.web import history, words
+from vigie_department.console.web.admin.common import ReadOnly, in_words, only_yes
 from vigie_department.console.web.site import site
 
 
@@ -17,15 +17,24 @@ from vigie_department.console.web.site import site
 class AuditEntryAdmin(ReadOnly):
     """Who did what, when, from where."""
 
-    list_display = ("at", "actor", "address", "action_", "box", "object_id")
+    list_display = ("at", "actor", "address", "action_", "detail_", "box")
     list_filter = (("action", in_words(words.action)), "actor")
     search_fields = ("actor", "box", "object_id", "action")
     date_hierarchy = "at"
+
+    def name_of(self, obj: AuditEntry) -> str:
+        """What was done, by whom, when."""
+        return f"{words.action(obj.action)} · {obj.actor} · {history.moment(obj.at)}"
 
     @display(description=gettext_lazy("quoi"), ordering="action")
     def action_(self, obj: AuditEntry) -> str:
         """In words."""
         return words.action(obj.action)
+
+    @display(description=gettext_lazy("précisions"))
+    def detail_(self, obj: AuditEntry) -> str:
+        """In words; the entry's page has all of it as it was recorded."""
+        return history.line(obj)
 
 
 @register(Aside, site=site)
@@ -46,9 +55,14 @@ class AsideAdmin(ReadOnly):
 class OutgoingAdmin(ReadOnly):
     """What went to boxes, and what waits."""
 
-    list_display = ("created", "topic", "retain", "sent")
+    list_display = ("created", "topic", "retain_", "sent")
     search_fields = ("topic",)
     exclude = ("payload",)
+
+    @display(description="retain")
+    def retain_(self, obj: Outgoing) -> str:
+        """Kept by the broker for boxes that come later."""
+        return only_yes(obj.retain)
 
 
 @register(Receipt, site=site)

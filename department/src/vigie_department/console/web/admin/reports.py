@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
-from django.contrib.admin import EmptyFieldListFilter, action, display, register
+from django.contrib.admin import action, display, register
 from django.db import transaction
 from django.db.models import QuerySet
 from django.forms import Form
@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy
 from vigie_department.console.models import Alert, Counter, Diagnostic, ExceptionRequest
 from vigie_department.console.services import audit, orders
 from vigie_department.console.web import words
-from vigie_department.console.web.admin.common import Consulted, ReadOnly, ask, in_words
+from vigie_department.console.web.admin.common import Consulted, ReadOnly, ask, in_words, only_yes, two_ways
 from vigie_department.console.web.login import actor
 from vigie_department.console.web.site import site
 
@@ -32,7 +32,7 @@ class AlertAdmin(Consulted):
     list_filter = (
         "severity",
         ("rule", in_words(words.rule)),
-        ("handled", EmptyFieldListFilter),
+        ("handled", two_ways(gettext_lazy("suite"), gettext_lazy("à traiter"), gettext_lazy("traitée"))),
         "incident",
         "box__commune__epci",
     )
@@ -43,12 +43,21 @@ class AlertAdmin(Consulted):
     actions = ("mark",)
     fields = (
         *("commune_", "box", "severity", "rule_", "indicator", "category_", "direction_", "device_", "count"),
-        *("first", "last", "incident", "received", "sent", "clock", "handled", "handled_by", "exception_"),
+        *("first", "last", "incident_", "received", "sent", "clock", "handled", "handled_by", "exception_"),
     )
 
     def has_mark_permission(self, request: HttpRequest) -> bool:
         """By role."""
         return self.may(request, "change_alert")
+
+    def name_of(self, obj: Alert) -> str:
+        """What happened, and where."""
+        return f"{words.rule(obj.rule)} · {self.commune_(obj)}"
+
+    @display(description=gettext_lazy("incident"))
+    def incident_(self, obj: Alert) -> str:
+        """Most are none."""
+        return only_yes(obj.incident)
 
     @display(description=gettext_lazy("commune"), ordering="box__commune__name")
     def commune_(self, obj: Alert) -> str:
@@ -81,7 +90,8 @@ class AlertAdmin(Consulted):
         """A form that is filled in already."""
         if not obj.indicator:
             return "-"
-        query = urlencode({"target": obj.indicator, "box": obj.box_id, "action": "allow"})
+        known = {"target": obj.indicator, "box": obj.box_id, "device": obj.device, "action": "allow"}
+        query = urlencode({name: value for name, value in known.items() if value})
         url = reverse("admin:console_policyexception_add")
         return format_html('<a href="{}?{}">{}</a>', url, query, _("laisser passer cet indicateur ici"))
 
@@ -106,6 +116,10 @@ class ExceptionRequestAdmin(Consulted):
     search_fields = ("box__id", "box__commune__name", "indicator")
     exclude = ("boot", "seq")
     actions = ("grant", "refuse")
+
+    def name_of(self, obj: ExceptionRequest) -> str:
+        """What is asked for, and by whom."""
+        return f"{obj.indicator} · {self.commune_(obj)}"
 
     @display(description=gettext_lazy("commune"), ordering="box__commune__name")
     def commune_(self, obj: ExceptionRequest) -> str:
