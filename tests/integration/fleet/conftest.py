@@ -47,8 +47,9 @@ class Town:
         return int(found[0]), int(found[1])
 
     def member(self, enrolled: Box) -> BoxSide:
+        """All that it keeps is under its state folder, as on the board's data partition."""
         paths = enrolled.config.paths
-        return BoxSide(self.department, enrolled, FilterSide(paths.run.parent / "filter", paths, self.object_file))
+        return BoxSide(self.department, enrolled, FilterSide(paths.state / "filter", paths, self.object_file))
 
 
 @pytest.fixture(scope="module")

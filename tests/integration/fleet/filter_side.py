@@ -94,7 +94,7 @@ class FilterSide:
         return client.call(self.socket, op, **params)
 
     def add_alerts(self, count: int) -> None:
-        """Rows in the outbox as the filter's own reports put them there, without a number yet; ids go on from 1."""
+        """Rows on their way into the outbox, as the filter's own reports put them there; ids go on from 1."""
         rows = []
         for number in range(self._made + 1, self._made + count + 1):
             fields: dict[str, Any] = {"v": 1, "boot": "0" * 32, "seq": 2, "prev": 1, "ts": 0, "clock": "ntp"}
@@ -102,7 +102,8 @@ class FilterSide:
             body = Upward.from_dict(Kind.ALERT, fields).body
             rows.append(Row(body, int(fields["last"]), Clock.NTP))
         self._made += count
-        self.journal.with_outbox(lambda outbox, db: outbox.append(db, rows))
+        self.journal.add_rows(rows)
+        self.journal.flush()
 
     @property
     def waiting(self) -> int:

@@ -42,6 +42,8 @@ def test_an_old_order_of_the_same_box_and_one_of_another(
     _publish(town, down(box.name, Order.DESIRED), old, retain=True)
     _told(capture, box, Order.DESIRED, Code.OLDER)
     box.until(lambda: _reported(town, box) == (second, "in_force", "older"), "the department sees what it refused")
+    query = "SELECT DISTINCT result FROM console_desiredstate WHERE box_id = ? AND version IN (?, ?)"
+    assert town.rows(query, box.name, first, second) == [("in_force",)], "a replay rewrote what was in force once"
     _publish(town, down(box.name, Order.DESIRED), stolen, retain=True)
     _told(capture, box, Order.DESIRED, Code.FOREIGN)
     assert box.filter.call("department-show") == shown

@@ -189,6 +189,10 @@ class TestAcks:
         Store().write(items(outbox.message("ack", ack)))
         row = DesiredState.objects.get()
         assert (row.result, row.detail) == ("partial", detail)
+        # A broker that repeats it is refused by the box, which changes nothing about what was in force.
+        older = {"order": "desired", "version": 9, "result": "refused", "code": "older", "detail": []}
+        Store().write(items(outbox.message("ack", older)))
+        assert DesiredState.objects.get().result == "partial"
 
 
 class TestUnknown:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from django.db import connection, transaction
 from django.utils import timezone
 
+from vigie.contract.words import Result
 from vigie_department.console.models import (
     Aside,
     Box,
@@ -224,7 +225,11 @@ class Store:
                 detail=list(ack.detail),
             )
         for box, ack in rows.desired_acks():
-            DesiredState.objects.filter(box=box, version=ack.id).update(
+            documents = DesiredState.objects.filter(box=box, version=ack.id)
+            if ack.result is Result.REFUSED:
+                # What was in force stays so in the history: a broker may repeat an old document, and boxes refuse it.
+                documents = documents.filter(result__in=("", Result.REFUSED.value, Result.FAILED.value))
+            documents.update(
                 answered=now,
                 result=ack.result.value,
                 code=ack.code.value if ack.code else "",
