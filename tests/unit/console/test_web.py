@@ -427,7 +427,7 @@ class TestWords:
             (
                 "exception.add",
                 {"effect": "allow", "target": "a.example", "until": "2026-12-24 08:30:00+00:00", "note": "urgent"},
-                "laisser passer, a.example, jusqu'au 24/12/2026 09:30, « urgent »",
+                "laisser passer, a.example, jusqu'au 24/12/2026 09:30, «\u00a0urgent\u00a0»",
             ),
             ("authority.registered", {"serial": "S", "spki": "30" * 91, "model": "cm4"}, ""),
             ("authority.confirmed", {"number": "ab" * 16, "not_after": 1_790_000_000}, "valable jusqu'au 21/09/2026"),

@@ -53,6 +53,11 @@ def _part(label: str, value: Any) -> str:
     return "" if value in _NOTHING else f"{label} {value}"
 
 
+def _quoted(value: Any) -> str:
+    """What a person wrote."""
+    return _("« {text} »").format(text=value).replace("« ", "«\u00a0").replace(" »", "\u00a0»")
+
+
 def _effect(value: Any) -> str:
     return str(dict(PolicyException.Action.choices).get(value, value))
 
@@ -92,8 +97,8 @@ _SAY: Final[dict[str, Callable[[Any], str]]] = {
     "to": lambda value: _part(_("maintenant sur"), value),
     "until": lambda value: _part(_("jusqu'au"), moment(value)),
     "not_after": lambda value: _part(_("valable jusqu'au"), moment(value)),
-    "reason": lambda value: f"« {value} »",
-    "note": lambda value: f"« {value} »",
+    "reason": _quoted,
+    "note": _quoted,
 }
 
 

@@ -32,7 +32,7 @@ class AlertAdmin(Consulted):
     list_filter = (
         "severity",
         ("rule", in_words(words.rule)),
-        ("handled", two_ways(gettext_lazy("suite"), gettext_lazy("à traiter"), gettext_lazy("traitée"))),
+        ("handled", two_ways(gettext_lazy("suite donnée"), gettext_lazy("à traiter"), gettext_lazy("traitée"))),
         "incident",
         "box__commune__epci",
     )
