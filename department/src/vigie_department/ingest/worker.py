@@ -26,7 +26,8 @@ from vigie_department.ingest.store import Key, Store
 log = logging.getLogger("vigie.ingest")
 
 BATCH_MAX: Final = 1000
-CONFIRM_EVERY: Final = 0.2
+IDLE_S: Final = 0.2
+CONFIRM_EVERY: Final = 1.0
 """seconds between two confirmations to the same box: several of its rows then share one"""
 
 Item = Report | Poison
@@ -73,7 +74,7 @@ class Worker:
                 batch = self._gather()
                 if batch:
                     self._commit(batch)
-                self._send_confirmations(force=not self._queue or self._stopping.is_set())
+                self._send_confirmations(force=self._stopping.is_set())
                 if self._stopping.is_set():
                     return
         finally:
@@ -85,7 +86,7 @@ class Worker:
             self._some.clear()
             # looked at again: an arrival between the two lines above would wait for the next one
             if not self._queue:
-                self._some.wait(CONFIRM_EVERY)
+                self._some.wait(IDLE_S)
         deadline = time.monotonic() + self._intervals.batch
         while len(self._queue) < BATCH_MAX and not self._stopping.is_set():
             left = deadline - time.monotonic()
