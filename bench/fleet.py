@@ -64,11 +64,13 @@ class Bench:
         self.boxes = [SimBox(self.fleet, name, context, self.rng) for name, context in certified.boxes(boxes)]
         self.roots = certified.roots
         self._alert = 0
+        self._client_cpu = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         for name in ("broker", "ingest", "web"):
             self.cpu.follow(department.processes[name])
 
     async def run(self, rate: float, steady_s: float, outage_s: float) -> None:
+        self._client_cpu = time.process_time()
         before = memory_kb(self.department.processes["broker"].pid)
         start = time.monotonic()
         self._tasks = [asyncio.create_task(box.run()) for box in self.boxes]
@@ -88,6 +90,7 @@ class Bench:
             await self.alerts(rows, rate, steady_s)
             await self.outage(rows, rate, outage_s)
         self.figures["server_cpu_s"] = self.cpu.total()
+        self.figures["client_cpu_s"] = time.process_time() - self._client_cpu
         tell(f"processor: {self.cpu.spent()}")
         await self.without_ingest(rate, min(steady_s, 10.0))
         self.fleet.stopping = True
@@ -102,9 +105,8 @@ class Bench:
         await until(lambda: self.fleet.connected == 0, 20, "every session ended")
         self.department.start("broker")
         self.cpu.follow(self.department.processes["broker"])
-        self.figures["reconnect_s"] = await until(
-            lambda: self.fleet.connected == len(self.boxes), 180, "every box back"
-        )
+        back = await until(lambda: self.fleet.connected == len(self.boxes), 180, "every box back")
+        self.figures["reconnect_s"] = back
         tell(f"all back {self.figures['reconnect_s']:.1f} s after the broker {self.fleet.failures}")
         ingest = self.department.processes["ingest"]
         await until(lambda: ingest.log.read_text().count("connected to the broker") > 1, 60, "the ingest back")
