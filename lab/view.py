@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import sqlite3
 import sys
 import termios
 import threading
@@ -22,6 +23,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from lab.central import Central
 from lab.office import Office
 from lab.traffic import OfficeDay
 from vigie.cli.watch import render as render_event
@@ -65,6 +67,24 @@ def entering(office: Office) -> str:
     return "\n".join(lines)
 
 
+def department_lines(central: Central, box: str) -> list[str]:
+    """What the department's database says of the box: its state, and the last alerts."""
+    try:
+        states = central.rows("SELECT * FROM console_boxstatus WHERE box_id = ?", box)
+        alerts = central.rows(
+            "SELECT rule, indicator, count, sent FROM console_alert WHERE box_id = ? ORDER BY seq DESC LIMIT 4", box
+        )
+    except sqlite3.Error as error:
+        return [f"base de données : {error}"]
+    if not states:
+        return [f"{box} : pas encore vu"]
+    state = states[0]
+    online = "[green]en ligne[/]" if state["online"] else "[red]hors ligne[/]"
+    lines = [f"{box} : {online}   base {state['base_version']}   isolement {state['isolation']}"]
+    lines += [f"{row['rule']}  {escape(row['indicator'] or '-')}  x{number(row['count'])}" for row in alerts]
+    return lines
+
+
 class View:
     """Collects in threads, draws in the main one."""
 
@@ -75,6 +95,7 @@ class View:
         self._packets = {"lan0": 0.0, "wan0": 0.0}
         self._events: deque[str] = deque(maxlen=14)
         self._status: dict[str, Any] = {}
+        self._department: list[str] = []
         self._last: tuple[float, dict[str, tuple[int, int]]] = (time.monotonic(), self._counters())
         self.day = OfficeDay(office)
         self.note = ""
@@ -97,6 +118,8 @@ class View:
                 self._status = client.call(self._office.product.socket, "status")
             except VigieError:
                 self._status = {}
+        if self._office.central is not None and self._office.member is not None:
+            self._department = department_lines(self._office.central, self._office.member.box)
 
     def follow(self) -> None:
         """What `vigie watch` says, again after each restart of the daemon."""
@@ -152,6 +175,7 @@ class View:
             Layout(self._throughput(), size=4),
             Layout(self._state(), size=6),
             Layout(self._blocked()),
+            Layout(Panel("\n".join(self._department) or "absent", title="Vu du département"), size=7),
             Layout(Panel(Group(keys, Text(self.note, style="dim")), title="Touches"), size=5),
         )
         return layout
