@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -100,6 +101,8 @@ class Department:
     def stop(self, name: str, *, kill: bool = False) -> None:
         process = self.processes.pop(name)
         if kill:
+            # The group: workers of an nginx whose master is killed would serve on.
+            os.killpg(process.pid, signal.SIGKILL)
             process.kill()
         else:
             process.stop(20.0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -44,6 +46,8 @@ class Loopback:
     ) -> None:
         for process in reversed(self.processes):
             process.stop(5.0)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
         remove_temp(self.temp, keep=False)
 
     def run(self, *argv: str, timeout: float = 20.0, stdin: str = "") -> Result:
