@@ -55,6 +55,8 @@ class Intervals:
     authority: float = 0.5
     batch: float = 0.05
     """longest time that a received message waits for company before it is committed"""
+    confirm: float = 1.0
+    """between two confirmations to the same box: several of its rows then share one"""
     retry: float = 0.5
     """first pause after a failure of the database or the broker; doubled up to `retry_max`"""
     retry_max: float = 15.0

@@ -17,7 +17,8 @@ from tests.integration.fleet.box_side import BoxSide, running
 from tests.integration.fleet.filter_side import FilterSide
 
 SERVICES = ("authority", "signer", "broker", "watch", "ingest", "web")
-SECTIONS: dict[str, dict[str, object]] = {"intervals": {"retry": 0.1, "retry_max": 0.5}}
+SECTIONS: dict[str, dict[str, object]] = {"intervals": {"retry": 0.1, "retry_max": 0.5, "confirm": 0.05}}
+"""a box's drain is bounded by how often its rows are confirmed"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

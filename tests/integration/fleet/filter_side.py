@@ -28,6 +28,13 @@ from vigie.host.net import Net
 BUILTIN = ["45.1.1.1", "45.1.2.0/24", "2a00:1::/48"]
 """what the base of the image lists, as version 1"""
 DELIVERED = 1
+PENDING = 1000
+"""rows that the journal surely takes between two writes to its disk"""
+
+
+def batched(rows: list[Row], size: int) -> list[list[Row]]:
+    """In pieces of that size."""
+    return [rows[at : at + size] for at in range(0, len(rows), size)]
 
 
 class FilterSide:
@@ -102,8 +109,9 @@ class FilterSide:
             body = Upward.from_dict(Kind.ALERT, fields).body
             rows.append(Row(body, int(fields["last"]), Clock.NTP))
         self._made += count
-        self.journal.add_rows(rows)
-        self.journal.flush()
+        for some in batched(rows, PENDING):
+            self.journal.add_rows(some)
+            self.journal.flush()
 
     @property
     def waiting(self) -> int:

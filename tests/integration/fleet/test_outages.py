@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import re
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import cast
 
+from lab.department import Department
 from tests.integration.fleet.box_side import BoxSide
 from tests.integration.fleet.conftest import Town
 from tests.support.certificates import Client
@@ -13,9 +16,11 @@ from tests.support.ingest import BoxClient
 from tests.support.ingest import Department as Served
 from tests.support.messages import Outbox, alert
 from vigie.enrol import credentials
-from vigie_department.broker.mosquitto import MAX_QUEUED
+from vigie_department.broker.plan import broker_plan
 
 BACKLOG = 10_000
+QUEUE = 2000
+LOUD = QUEUE + 500
 
 
 def arrived_once(town: Town, box: BoxSide, count: int, seconds: float = 90.0) -> None:
@@ -68,21 +73,40 @@ def test_ingest_away_while_more_is_published_than_the_broker_keeps(
     department, loud = town.department, new_box()
     loud.enrol()
     department.stop("ingest")
-    with raw_client(town, loud) as neighbour:
+    with queue_of(department, QUEUE), raw_client(town, loud) as neighbour:
         acknowledged: list[int] = []
         neighbour.client.on_publish = lambda *said: acknowledged.append(said[2])
         outbox = Outbox(loud.name)
-        for number in range(1, 2 * MAX_QUEUED + 1):
+        for number in range(1, LOUD + 1):
             neighbour.put(number, *outbox.message("alert", alert(number)))
-        box.until(lambda: len(acknowledged) == 2 * MAX_QUEUED, "the neighbour's rows are acknowledged")
+        box.until(lambda: len(acknowledged) == LOUD, "the neighbour's rows are acknowledged")
+        box.until_code("connected")
         box.filter.add_alerts(500)
         box.until(lambda: box.link_status["outbox"]["sent"] >= 100, "the quiet box has sent what it may")
         assert (town.alerts(loud.name), town.alerts(box.name)) == ((0, 0), (0, 0))
         department.start("ingest")
         neighbour.drain(60)
         arrived_once(town, box, 500)
-    assert town.alerts(loud.name) == (2 * MAX_QUEUED, 2 * MAX_QUEUED)
+    assert town.alerts(loud.name) == (LOUD, LOUD)
     assert box.link_status["outbox"]["resent"] > 0, box.evidence()
+
+
+@contextlib.contextmanager
+def queue_of(department: Department, messages: int) -> Iterator[None]:
+    """The broker keeps so many for each session, inside: sooner full than in the field, and no different then."""
+    path = broker_plan(department.config).configuration
+    usual = path.read_text()
+    smaller, places = re.subn(r"(?m)^max_queued_messages \d+$", f"max_queued_messages {messages}", usual)
+    assert places == 1, usual
+    department.stop("broker")
+    try:
+        path.write_text(smaller)
+        department.start("broker")
+        yield
+    finally:
+        path.write_text(usual)
+        department.stop("broker")
+        department.start("broker")
 
 
 def raw_client(town: Town, box: BoxSide) -> BoxClient:

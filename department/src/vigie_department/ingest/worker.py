@@ -27,8 +27,6 @@ log = logging.getLogger("vigie.ingest")
 
 BATCH_MAX: Final = 1000
 IDLE_S: Final = 0.2
-CONFIRM_EVERY: Final = 1.0
-"""seconds between two confirmations to the same box: several of its rows then share one"""
 
 Item = Report | Poison
 
@@ -151,7 +149,7 @@ class Worker:
 
     def _send_confirmations(self, *, force: bool) -> None:
         now = time.monotonic()
-        if not self._confirm or self.broker is None or (now - self._confirmed < CONFIRM_EVERY and not force):
+        if not self._confirm or self.broker is None or (now - self._confirmed < self._intervals.confirm and not force):
             return
         self._confirmed = now
         waiting, self._confirm = self._confirm, {}
