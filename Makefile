@@ -29,8 +29,8 @@ lab: preflight ## a town hall, its box, its department and an internet on this m
 lab-check: preflight ## the same without a person: a table, one JSON line, exit 0 only if all holds
 	@$(ROOT) $(PYTHON_ENV) -m lab --check
 
-test: preflight lint ## everything: lint, types, unit, kernel, namespaces
-	@$(ROOT) $(PYTHON_ENV) -m pytest $(ARGS)
+test: preflight lint ## everything: lint, types, unit, kernel, namespaces, real servers
+	@$(ROOT) scripts/test-all $(PYTHON_ENV) $(ARGS)
 
 test-fast: setup ## under a minute, without root: no kernel, no namespaces, nothing slow
 	@$(PYTHON_ENV) -m pytest -m "not netns and not bpf and not integration and not slow" $(ARGS)
