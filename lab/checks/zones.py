@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
+from typing import Any
 
 from lab import plan, wire
 from lab.office import Office, within
@@ -12,6 +13,7 @@ from lab.office import Office, within
 LOOP_MS = 1000.0
 SWAP_S = 20.0
 STORM_FRAMES = 1000
+LOOP_TRIES = 3
 
 
 def _filtering(office: Office) -> list[str]:
@@ -117,6 +119,26 @@ def dhcp_offer(mac: str) -> bytes:
 def loop(office: Office) -> str:
     """Both cables in the office switch, and a broadcast that would turn for ever: blocked in time, then reopened."""
     office.box.wait_learning_over()
+    for left in reversed(range(LOOP_TRIES)):
+        turned, ended, alert, ports, start = _plug_loop(office)
+        reached = office["pc"].must_reach(plan.TOWN.v4, within=20)
+        reopened = time.monotonic() - start
+        office.box.wait_roles()
+        if turned >= STORM_FRAMES:
+            break
+        # On a busy machine the box may be faster than the storm: that proves nothing, so the cable goes in again.
+        if not left:
+            raise AssertionError(f"no storm: {turned} frames came in at the LAN port, there was no loop to cut")
+    if not any(port["blocked"] for port in ports):
+        raise AssertionError(f"no port is blocked: {ports}")
+    text = within(ended, LOOP_MS, f"storm of {turned} frames ended after")
+    office.times["loop"] = ended
+    office.times["loop_reopened_s"] = reopened
+    return "\n".join([text, str(alert), reached.evidence, *_filtering(office)])
+
+
+def _plug_loop(office: Office) -> tuple[int, float, dict[str, Any], list[dict[str, Any]], float]:
+    """Frames that turned, ms until they ended, the alert, the ports then, and when the cable was put back."""
     storm = wire.ethernet("ff:ff:ff:ff:ff:ff", plan.MACS["tv"], 0x88B6, b"VIGIE-LAB-STORM".ljust(60, b"\0"))
     with wire.Tap(office["tv"], "eth0", buffer=1 << 16) as screen:
         start = time.monotonic()
@@ -131,16 +153,7 @@ def loop(office: Office) -> str:
         finally:
             start = time.monotonic()
             office.lab.plug("wan0", "router")
-    if turned < STORM_FRAMES:
-        raise AssertionError(f"no storm: {turned} frames came in at the LAN port, there was no loop to cut")
-    if not any(port["blocked"] for port in ports):
-        raise AssertionError(f"no port is blocked: {ports}")
-    text = within(ended, LOOP_MS, f"storm of {turned} frames ended after")
-    office.times["loop"] = ended
-    reached = office["pc"].must_reach(plan.TOWN.v4, within=20)
-    office.times["loop_reopened_s"] = time.monotonic() - start
-    office.box.wait_roles()
-    return "\n".join([text, str(alert), reached.evidence, *_filtering(office)])
+    return turned, ended, alert, ports, start
 
 
 def _quiet(office: Office, start: float, seconds: float = 5.0) -> float:
