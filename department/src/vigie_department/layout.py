@@ -75,7 +75,7 @@ def debian() -> Paths:
         static=state / "vigie-static",
         repository=state / "vigie-repository",
         base=state / "vigie-base",
-        offline=Path("/root/vigie-offline"),
+        offline=Path("/var/lib/vigie-offline"),
         trust=etc / "trust",
         pki=etc / "pki",
         broker=state / "vigie-broker",
