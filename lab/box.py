@@ -155,7 +155,9 @@ class Product:
     def start(self, seconds: float = 30.0) -> float:
         """Start the daemon and wait until it answers `status`; returns how long that took (s)."""
         start = time.monotonic()
-        self.process = self.lab.box.start("filter", self.vigie, "filter", "run", "--config", str(self.configuration))
+        self.process = self.lab.box.start(
+            "filter", "nice", "-n", "-5", self.vigie, "filter", "run", "--config", str(self.configuration)
+        )
         while not self.answers():
             if not self.process.running or time.monotonic() - start > seconds:
                 raise AssertionError(f"vigie filter run does not answer:\n{self.process.tail(40)}")
