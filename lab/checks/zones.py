@@ -124,11 +124,10 @@ def loop(office: Office) -> str:
         reached = office["pc"].must_reach(plan.TOWN.v4, within=20)
         reopened = time.monotonic() - start
         office.box.wait_roles()
-        if turned >= STORM_FRAMES and ended <= LOOP_MS:
+        if turned >= STORM_FRAMES:
             break
-        # The lab's machine also runs the storm, the department and the town hall: a box faster than the storm proves
-        # nothing, one that waited for a processor proves nothing either. The cable goes in again, three times at most.
-        if not left and turned < STORM_FRAMES:
+        # Without a storm nothing is proved, either way: the cable goes in again. The second itself has one try.
+        if not left:
             raise AssertionError(f"no storm: {turned} frames came in at the LAN port, there was no loop to cut")
     if not any(port["blocked"] for port in ports):
         raise AssertionError(f"no port is blocked: {ports}")
