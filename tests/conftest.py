@@ -6,6 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# The same examples on every machine and in every run: a failure is one of the change that is looked at. To look
+# for new ones: `pytest --hypothesis-profile=search`. No time limits in either: they would judge the machine.
+settings.register_profile(
+    "fixed", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("search", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fixed")
 
 ROOT = Path(__file__).parents[1]
 

@@ -87,7 +87,7 @@ def test_not_a_capture(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_any_damage(tmp_path: Path, data: st.DataObject) -> None:
     seed = data.draw(st.sampled_from([samples.pcap(FRAMES), samples.pcapng(FRAMES), samples.pcapng(FRAMES, order=">")]))

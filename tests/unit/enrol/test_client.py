@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -223,7 +224,9 @@ def test_a_time_before_the_floor_is_a_clock_fault(bench: Bench) -> None:
 def test_a_challenge_changed_on_the_way_is_refused(bench: Bench) -> None:
     def change(answer: Answer) -> Answer:
         value = json.loads(answer.body)
-        value["challenge"]["signature"] = value["challenge"]["signature"].replace("A", "B")
+        signature = bytearray(base64.b64decode(value["challenge"]["signature"], validate=True))
+        signature[-1] ^= 1  # still DER: only the number is another
+        value["challenge"]["signature"] = base64.b64encode(signature).decode("ascii")
         return replace(answer, body=json.dumps(value).encode())
 
     bench.authority.spoil["challenge"] = change
