@@ -12,7 +12,7 @@ BENCHES := bench-datapath bench-base bench-replay bench-realism bench-fleet benc
 .PHONY: help setup preflight bpf lab lab-check test test-fast lint messages clean $(BENCHES)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## system packages, virtual environment, catalogues, BPF object; does only what is missing
 	@scripts/setup
@@ -66,3 +66,6 @@ clean: ## what builds and tests made; the virtual environment stays
 	@rm -rf build dist firmware/bpf/build firmware/dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find firmware provisioning department lab bench tests scripts -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 	@find firmware/src department/src -name '*.mo' -delete
+
+# One file a subject: the image, the virtual board.
+include $(wildcard make/*.mk)
