@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from tests.support.certificates import Certificates, Client
 from vigie_department import config as configuration
@@ -58,11 +61,20 @@ def test_list_of_another_department_is_refused(made: Certificates, tmp_path: Pat
         crl.parse(other.crl((), 1), issuers(made))
 
 
+def as_pem(der: bytes) -> bytes:
+    return b"-----BEGIN X509 CRL-----\n" + base64.encodebytes(der) + b"-----END X509 CRL-----\n"
+
+
 def test_damaged_lists_are_refused(made: Certificates) -> None:
     good = made.crl((made.box(),), 1)
-    middle = len(good) // 2
-    broken = [b"", b"garbage", good[:-30], good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :], good + good,
-              good + b"-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"]  # fmt: skip
+    listed = x509.load_pem_x509_crl(good)
+    der, signed = listed.public_bytes(serialization.Encoding.DER), listed.tbs_certlist_bytes
+    first = der.index(listed.issuer.public_bytes())
+    places = [*range(first, der.index(signed) + len(signed)), len(der) - 1]  # and the last byte of the signature
+    broken = [b"", b"garbage", good[:-30], good + good,
+              good + b"-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n",
+              *(as_pem(der[:at] + bytes([der[at] ^ 1]) + der[at + 1 :]) for at in places)]  # fmt: skip
+    assert crl.parse(good, issuers(made))
     for data in broken:
         with pytest.raises(BrokerError):
             crl.parse(data, issuers(made))

@@ -311,13 +311,29 @@ def test_a_removed_operators_approval_is_void(desk: Desk) -> None:
     assert list(bench.service.operators("", {})["operators"]) == ["alice"]
 
 
-def test_requests_are_bounded(desk: Desk) -> None:
-    for n in range(50):
-        desk.request(desk.file(1, str(n)))
-    with pytest.raises(RuleError, match="wait already"):
-        desk.request(desk.file(1))
-    desk.bench.clock.now += 3601
-    desk.request(desk.file(1))
+def test_an_approval_said_again_is_not_written_again(desk: Desk) -> None:
+    bench = desk.bench
+    bench.operator("alice")
+    request = desk.request(desk.file(1))
+    for _ in range(3):
+        assert bench.approve(request, "alice") == {"approved": 1, "needed": 2}
+    written = [record for record in bench.service.read_log("", {"after": 0})["records"] if record["op"] == "approve"]
+    assert len(written) == 1, written
+
+
+def test_requests_have_a_rate(desk: Desk) -> None:
+    """Nobody fills the log, or the list that an operator reads in an emergency, faster than he reads."""
+    file, bench = desk.file(1), desk.bench
+    for _ in range(20):
+        desk.request(file)
+    with pytest.raises(RateError):
+        desk.request(file)
+    bench.clock.now += 181  # 20 an hour
+    desk.request(file)
+    with pytest.raises(RateError):
+        desk.request(file)
+    bench.clock.now += 3601
+    assert len(desk.request(file)["id"]) == 8
 
 
 @pytest.mark.parametrize(

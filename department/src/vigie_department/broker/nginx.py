@@ -145,10 +145,11 @@ http {{
     ssl_early_data off;
     ssl_buffer_size 4k;
 
-    # One IPv6 subscriber holds a /64.
+    # One IPv6 subscriber holds a /64. The address comes compressed: zeros in its first half end the part that counts.
     map $remote_addr $vigie_peer {{
         "~^(?<net4>[0-9.]+)$" $net4;
-        "~^(?<net6>[0-9a-f]+:[0-9a-f]*:[0-9a-f]*:[0-9a-f]*):" $net6;
+        "~^(?<net6>[0-9a-f]+:[0-9a-f]+:[0-9a-f]+:[0-9a-f]+):" $net6;
+        "~^(?<zeros6>[0-9a-f:]*?)::" "${{zeros6}}::";
         default $remote_addr;
     }}
     limit_req_zone $vigie_peer zone=enrol_each:4m rate={plan.enrol_each_per_s}r/s;
@@ -295,6 +296,8 @@ def _console(plan: WebPlan) -> str:
             proxy_read_timeout 60s;
         }}
         location /events/ {{
+            limit_req zone=console_each burst=20 nodelay;
+            limit_conn each 20;
 {proxy}
             proxy_buffering off;
             proxy_read_timeout 1h;

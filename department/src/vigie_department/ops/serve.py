@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import Any
 
 import uvicorn
@@ -37,10 +36,6 @@ def run(config: Config, tcp: str = "") -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
-    # nginx's user is another one; whoever connects still needs a session
-    before = os.umask(0o000)
-    try:
-        uvicorn.run(application, uds=str(path), **options)
-    finally:
-        os.umask(before)
+    # uvicorn opens the socket to all (0666): nginx's user is another one; whoever connects still needs a session
+    uvicorn.run(application, uds=str(path), **options)
     return 0

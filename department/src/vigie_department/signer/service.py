@@ -42,7 +42,6 @@ log = logging.getLogger("vigie.signer")
 
 APPROVAL_TYPE: Final = "application/vnd.vigie.approval+json"
 LOG_ANSWER: Final = 1000
-REQUESTS_MAX: Final = 50
 Params = Mapping[str, Any]
 Answer = dict[str, Any]
 
@@ -51,7 +50,7 @@ def rates_of(settings: SignerSettings) -> dict[str, Rate]:
     """Bucket sizes by kind of signature."""
     return {
         kind: Rate(getattr(settings, f"{kind}_burst"), getattr(settings, f"{kind}_per_hour"))
-        for kind in ("desired", "command", "publish", "refresh", "revert")
+        for kind in ("desired", "command", "publish", "refresh", "revert", "request")
     }
 
 
@@ -212,13 +211,12 @@ class Service:
         checked = rules.emergency_body(body.integer("version", 1), body.text("sha256", 64, least=64))
         body.done()
         f.done()
-        if sum(r.expires > now for r in self._state.requests.values()) >= REQUESTS_MAX:
-            raise RuleError(f"{REQUESTS_MAX} requests wait already")
+        self._check_rate("request", now)
         request_id = secrets.token_hex(4)
         expires = int(now + self._settings.approval_s)
         digest = _digest(canonical(checked))
         facts = {"id": request_id, "kind": kind, "expires": expires, "body": checked}
-        self._record(now, "request", operator, peer, digest, facts)
+        self._record(now, "request", operator, peer, digest, {**facts, "takes": ["request"]})
         return {**facts, "digest": digest}
 
     def approve(self, peer: str, params: Params) -> Answer:
@@ -240,7 +238,9 @@ class Service:
             Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(signature, message)
         except InvalidSignature as e:
             raise RuleError(f"that is not {operator}'s signature over request {request_id}") from e
-        self._record(now, "approve", operator, peer, request.digest, {"id": request_id, "signature": signature.hex()})
+        if operator not in request.approvals:  # said again, it fills the log and changes nothing
+            facts = {"id": request_id, "signature": signature.hex()}
+            self._record(now, "approve", operator, peer, request.digest, facts)
         return {"approved": len(request.approvals), "needed": APPROVALS}
 
     def requests(self, _peer: str, params: Params) -> Answer:

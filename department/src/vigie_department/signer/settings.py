@@ -19,6 +19,8 @@ class SignerSettings:
     refresh_per_hour: int = 20
     revert_burst: int = 3
     revert_per_hour: int = 1
+    request_burst: int = 20
+    request_per_hour: int = 20
     wave_s: int = 6 * 3600
     """shortest time between the first signature of a base for a part of the boxes and the one for all"""
     approval_s: int = 3600
