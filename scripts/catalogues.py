@@ -1,6 +1,7 @@
 """Message catalogues: French is the source text, `locale/<language>/LC_MESSAGES/<domain>.po` the translations.
 
-One catalogue for the box (`vigie`), one for the department (`django`, the name that Django looks for).
+One catalogue for the box (`vigie`), one for the department (`django`, the name that Django looks for), one for the
+flashing bench (`provisioning`).
 
 catalogues.py build     .po -> .mo, where stale (done by `make setup`)
 catalogues.py update    bring the .po files in line with the texts in the code (`make messages`)
@@ -88,6 +89,7 @@ class Domain:
 DOMAINS = (
     Domain("vigie", ROOT / "firmware/src/vigie", [("**.py", "python"), ("**.html", "jinja2")]),
     Domain("django", ROOT / "department/src/vigie_department", [("**.py", "python"), ("**.html", django_template)]),
+    Domain("provisioning", ROOT / "provisioning/src/vigie_provisioning", [("**.py", "python")]),
 )
 
 
