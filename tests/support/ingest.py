@@ -43,7 +43,7 @@ class Department:
         label = f"ingest{len(self.ingests)}"
         argv = [tool("vigie-department"), "--config", str(self.config.path), "ingest"]
         process = self.servers.place.start(label, *argv)
-        process.wait_for_line("connected to the broker", 20)
+        process.wait_for_line("connected to the broker", 60)
         self.ingests.append(process)
         return process
 
@@ -52,14 +52,14 @@ class Department:
         if self.postgres is not None:
             return self.postgres.query(text)
         path = self.config.paths.data / "console.db"
-        with contextlib.closing(sqlite3.connect(path, timeout=10)) as connection, connection:
+        with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection, connection:
             return connection.execute(text).fetchall()
 
     def count(self, table: str, where: str = "1 = 1") -> int:
         """How many rows."""
         return int(self.query(f"SELECT count(*) FROM console_{table} WHERE {where}")[0][0])  # noqa: S608
 
-    def until(self, table: str, count: int, where: str = "1 = 1", seconds: float = 15.0) -> None:
+    def until(self, table: str, count: int, where: str = "1 = 1", seconds: float = 60.0) -> None:
         """Until so many rows are there."""
         eventually(
             lambda: self.count(table, where) == count,
@@ -162,7 +162,7 @@ class BoxClient:
     def __enter__(self) -> BoxClient:
         self.client.connect("127.0.0.1", self._department.config.ports.mqtt, 30)
         self.client.loop_start()
-        assert self._subscribed.wait(10), f"{self.name}: not connected"
+        assert self._subscribed.wait(60), f"{self.name}: not connected"
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -198,7 +198,7 @@ class BoxClient:
                 payload = json.dumps(json.loads(payload) | {"prev": 0}).encode()
             self.client.publish(topic, payload, 1)
 
-    def drain(self, seconds: float = 30.0) -> None:
+    def drain(self, seconds: float = 90.0) -> None:
         """Until the department has confirmed every row."""
         import time
 

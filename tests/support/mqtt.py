@@ -66,7 +66,7 @@ class Session:
         self.wait(lambda: number in self.acknowledged, f"answer to {topic}")
         return self.acknowledged[number]
 
-    def wait(self, until: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+    def wait(self, until: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
         with self._changed:
             if not self._changed.wait_for(until, seconds):
                 raise AssertionError(f"{self.name}: not {what} in {seconds} s; heard {self.heard}, ends {self.ends}, "

@@ -58,7 +58,7 @@ class Postgres:
         guarded = ["setpriv", "--pdeathsig", "KILL", "--", *self._as_user(argv)]
         self._process = subprocess.Popen(guarded, stdout=log, stderr=log, cwd=self._folder, start_new_session=True)
         log.close()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
                 self.query("SELECT 1", database="postgres")
@@ -73,7 +73,7 @@ class Postgres:
         """SIGINT ends every session at once; SIGKILL is a crash."""
         if self._process is not None:
             self._process.send_signal(number)
-            self._process.wait(20)
+            self._process.wait(60)
             self._process = None
 
     def query(self, text: str, *parameters: Any, database: str = "vigie") -> list[tuple[Any, ...]]:

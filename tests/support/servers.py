@@ -61,15 +61,15 @@ class Servers:
             yield watch
         finally:
             stop.set()
-            thread.join(10)
+            thread.join(60)
 
     def wait_told(self, text: str) -> None:
         """Until the watch has said it."""
         eventually(lambda: any(text in line for line in self.told), lambda: f"{text!r} not told: {self.told}")
 
 
-def eventually(holds: Callable[[], bool], what: Callable[[], str] | str, seconds: float = 10.0) -> None:
-    """Until it holds."""
+def eventually(holds: Callable[[], bool], what: Callable[[], str] | str, seconds: float = 60.0) -> None:
+    """Until it holds. The limit is for a busy machine: what holds is seen at once."""
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:

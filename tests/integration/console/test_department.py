@@ -122,7 +122,7 @@ def test_from_label_to_orders(department: Department, factory: Factory, tmp_path
         assert show(department, box)["alerts_7_days"] == 1
 
         department.cli("box", "revoke", box.box_id, "--why", "volé").require()
-        line.wait(lambda: bool(line.ends), "cut off by the revocation", 15)
+        line.wait(lambda: bool(line.ends), "cut off by the revocation")
     wait_state(department, box, "revoked")
     history = [row["action"] for row in show(department, box)["history"]]
     for action in ("authority.registered", "box.assign", "authority.confirmed", "exception.add", "box.revoke"):

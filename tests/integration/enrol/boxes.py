@@ -127,14 +127,14 @@ class Box:
             shutil.copytree(self.config.paths.enrol, other.config.paths.enrol, symlinks=True)
         return other
 
-    def run(self, until: Callable[[], bool], seconds: float = 20.0) -> None:
+    def run(self, until: Callable[[], bool], seconds: float = 60.0) -> None:
         """Turns the service until it holds."""
         end = time.monotonic() + seconds
         while not until():
             assert time.monotonic() < end, f"not within {seconds} s: {self.service.machine}, {self.status}"
             time.sleep(min(self.service.turn(), 0.05))
 
-    def until(self, code: Code, seconds: float = 20.0) -> Status:
+    def until(self, code: Code, seconds: float = 60.0) -> Status:
         """Turns until this is the reason."""
         self.run(lambda: self.service.machine.code is code and self.waits, seconds)
         return self.status

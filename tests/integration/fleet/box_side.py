@@ -115,11 +115,11 @@ class BoxSide:
         lines += [f"--- {name}\n{self.department.log(name, 12)}" for name in self.department.processes]
         return "\n".join(lines)
 
-    def until(self, holds: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+    def until(self, holds: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
         """Until it holds; a failure shows what everybody said."""
         eventually(holds, lambda: f"{self.name}: not within {seconds:g} s: {what}\n{self.evidence()}", seconds)
 
-    def until_code(self, code: str, seconds: float = 30.0) -> None:
+    def until_code(self, code: str, seconds: float = 60.0) -> None:
         """Until this is where the link stands."""
         self.until(lambda: self.link_status.get("code") == code, f"link: {code}", seconds)
 

@@ -64,11 +64,11 @@ class FilterSide:
         self._loop, ready = asyncio.new_event_loop(), threading.Event()
         self._thread = threading.Thread(target=self._run, args=(ready,), name="filter")
         self._thread.start()
-        assert ready.wait(10), f"the filter does not listen on {self.socket}"
+        assert ready.wait(60), f"the filter does not listen on {self.socket}"
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._ending.set)
-        self._thread.join(20)
+        self._thread.join(60)
         assert not self._thread.is_alive(), "the filter does not end"
         self.engine.close_parts()
         self.journal.close()

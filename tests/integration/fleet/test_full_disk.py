@@ -53,11 +53,11 @@ def full(disk: Path) -> Iterator[None]:
     thread = threading.Thread(target=fill, name="filler")
     thread.start()
     try:
-        assert ready.wait(20), "the disk does not fill"
+        assert ready.wait(60), "the disk does not fill"
         yield
     finally:
         ending.set()
-        thread.join(10)
+        thread.join(60)
         filler.unlink()
 
 

@@ -104,13 +104,13 @@ class BoxSide:
         ready = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(ready,), name="link")
         self._thread.start()
-        assert ready.wait(10)
+        assert ready.wait(60)
 
     def stop(self) -> None:
         """As on SIGTERM."""
         if self._thread is not None:
             self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join(20)
+            self._thread.join(60)
             assert not self._thread.is_alive(), "the link does not end"
             self._thread = None
 
@@ -123,7 +123,7 @@ class BoxSide:
 
         if self._thread is not None:
             self._loop.call_soon_threadsafe(cut)
-            self._thread.join(20)
+            self._thread.join(60)
             self._thread = None
 
     def _run(self, ready: threading.Event) -> None:

@@ -40,7 +40,7 @@ class DepartmentSide:
 
     def __exit__(self, *_: object) -> None:
         self._ending.set()
-        self._thread.join(10)
+        self._thread.join(60)
         self.session.__exit__(None, None, None)
 
     def _serve(self) -> None:
@@ -90,7 +90,7 @@ class DepartmentSide:
     def alerts(self) -> list[Upward]:
         return [m for m in list(self.rows.values()) if m.kind is Kind.ALERT]
 
-    def wait(self, holds: Callable[[], bool], what: str, seconds: float = 15.0) -> None:
+    def wait(self, holds: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
         def evidence() -> str:
             acks = [m.body for m in list(self.rows.values()) if isinstance(m.body, Ack)]
             return f"not {what}; {len(self.rows)} rows, acks {acks}, states {self.states[-3:]}"

@@ -66,11 +66,11 @@ class FilterSide:
         self._ready, self._loop = threading.Event(), asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="filter")
         self._thread.start()
-        assert self._ready.wait(10), "the filter's socket did not open"
+        assert self._ready.wait(60), "the filter's socket did not open"
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._ending.set)
-        self._thread.join(10)
+        self._thread.join(60)
         self.journal.close()
 
     def add_alerts(self, count: int, **changes: Any) -> None:

@@ -309,7 +309,7 @@ def test_end_of_an_order(fleet: Fleet) -> None:
     """When it expires the box says so, and goes on."""
     now = int(time.time())
     allow = {"action": "allow", "target": "a.example", "until": now + DAY, "note": ""}
-    order(fleet, 1, expires=now + 3, exceptions=[allow], isolation={"level": 2, "until": now + 3})
+    order(fleet, 1, expires=now + 6, exceptions=[allow], isolation={"level": 2, "until": now + 6})
     assert ack_of(fleet, 1).result is Result.IN_FORCE
     fleet.department.wait_ack(Order.DESIRED, lambda a: a.result is Result.EXPIRED, "told: expired")
     shown = fleet.box.filter.department.to_json()

@@ -20,7 +20,7 @@ from vigie_department.signer.client import Signer
 
 PROGRAM = Path(sys.executable).with_name("vigie-department")
 PASSPHRASES = [f"une phrase secrète {n}" for n in range(1, 6)]
-READY_S = 20.0
+READY_S = 60.0
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Place:
     def kill(self, number: int = signal.SIGKILL) -> int:
         assert self.daemon is not None
         self.daemon.send_signal(number)
-        code = self.daemon.wait(10)
+        code = self.daemon.wait(60)
         self.daemon = None
         return code
 

@@ -108,7 +108,7 @@ def test_kill_9_in_the_middle_of_publishing(ready: Place, tmp_path: Path) -> Non
         while len(list(repository.rglob("*"))) <= count + 2 * n and process.poll() is None:
             assert time.monotonic() < deadline
         process.kill()
-        seen.add("ended" if process.wait(10) == 0 else "killed")
+        seen.add("ended" if process.wait(60) == 0 else "killed")
         after = served(ready, box)
         assert after.released.version == before
         ready.run("base", "refresh")

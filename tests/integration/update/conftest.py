@@ -134,7 +134,7 @@ def make_box(folder: Path, web: Web, pki: Pki, repository: Simulator, **interval
     paths.trust.mkdir(parents=True)
     (paths.trust / "roots.pem").write_bytes(pki.roots.read_bytes())
     repository.trust(paths.trust)
-    times = UpdateIntervals(**{"connect_s": 2.0, "read_s": 2.0, **intervals})
+    times = UpdateIntervals(**{"connect_s": 20.0, "read_s": 20.0, **intervals})
     config = BoxConfig(
         DOMAIN, set_clock=False, paths=paths, ports=replace(Ports(), https=web.port), addresses={HOST: "127.0.0.1"},
         intervals=replace(Intervals(), update=times),

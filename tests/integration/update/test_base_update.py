@@ -415,7 +415,7 @@ def test_the_service_begins_when_the_box_is_enrolled(box: Box, repository: Simul
     assert not thread.is_alive()
 
 
-def _until(condition: Any, seconds: float = 15.0) -> None:
+def _until(condition: Any, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come"

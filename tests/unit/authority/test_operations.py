@@ -460,7 +460,7 @@ def test_lists_are_published_by_themselves(desk: Desk, boxes: list[SimBox]) -> N
         task.cancel()
 
     async def until(holds: Any) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not holds():  # noqa: ASYNC110 - what is waited for is a file
                 await asyncio.sleep(0.01)
 
