@@ -31,7 +31,7 @@ class Paths:
     offline: Path
     """offline keys, to be moved to USB sticks after `init`"""
     trust: Path
-    """public trust bundle for the boxes' image: roots.pem, tuf-root.json, steering.json"""
+    """public trust bundle for the boxes' image: domain, roots.pem, tuf-root.json, steering.json"""
     pki: Path
     """certificates and keys of the servers and of the ingest: <name>.pem, <name>.key; roots.pem; crl.pem"""
     broker: Path

@@ -358,6 +358,9 @@ def test_init_overwrites_nothing_and_undoes_itself(tmp_path: Path) -> None:
         before = {path: path.stat().st_mtime_ns for path in made.root.rglob("*") if path.is_file()}
         again = made.cli("init", "other.lab", "--passphrases", str(made.root / "passphrases"))
         assert again.code == 1, again
+        trust = {path.name for path in made.config.paths.trust.iterdir()}
+        assert trust == {"domain", "roots.pem", "tuf-root.json", "steering.json"}
+        assert (made.config.paths.trust / "domain").read_text() == f"{made.config.domain}\n"
         assert before == {path: path.stat().st_mtime_ns for path in made.root.rglob("*") if path.is_file()}
         (tmp_path / "broken").mkdir()
         # the signer's folder is a file: the third step of seven fails

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -14,8 +15,12 @@ Row = tuple[Any, ...]
 _LAST: Final = datetime(9999, 12, 31, tzinfo=UTC)
 
 
+@functools.lru_cache(maxsize=4096)
 def moment(unix_s: int) -> datetime:
-    """A box's time as the database keeps it. Beyond the year 9999, which the contract lets through, its last day."""
+    """A box's time as the database keeps it. Beyond the year 9999, which the contract lets through, its last day.
+
+    Remembered: most rows of a batch name the same few hours and seconds.
+    """
     try:
         return datetime.fromtimestamp(unix_s, UTC)
     except (OverflowError, ValueError, OSError):

@@ -5,6 +5,7 @@ Each takes rows of Python values in the order of its columns. Date and JSON valu
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from datetime import datetime
@@ -135,27 +136,46 @@ RECEIPTS: Final = (
     f"ON CONFLICT (box, boot) DO UPDATE SET {_grow(('upto', 'beyond', 'updated'))}",
 )
 
-Statement = tuple[str, Sequence[str], str]
+Statement = tuple[str, tuple[str, ...], str]
+_PLAIN: Final = frozenset((str, int, float, bool, type(None)))
 
 
 def insert(cursor: Any, statement: Statement, rows: Sequence[Sequence[Any]]) -> None:
-    """Insert rows, in as few statements as the databases take. No key may stand twice in `rows`."""
-    table, columns, conflict = statement
+    """Insert rows, in as few round trips as the database takes. No key may stand twice in `rows`.
+
+    SQLite compiles one short statement and runs it for each row, which has no round trip; to a PostgreSQL server many
+    rows go in each statement.
+    """
     if not rows:
         return
-    one = f"({', '.join(['%s'] * len(columns))})"
-    head = f"INSERT INTO {table} ({_names(columns)}) VALUES "  # noqa: S608 - constants of this file
-    most = max(1, _CHUNK // len(columns))
+    adapted: dict[datetime, Any] = {}
+    if connection.vendor == "sqlite":
+        cursor.executemany(
+            _text(statement, 1),
+            [[v if type(v) in _PLAIN else adapt(v, adapted) for v in row] for row in rows],
+        )
+        return
+    most = max(1, _CHUNK // len(statement[1]))
     for start in range(0, len(rows), most):
         chunk = rows[start : start + most]
-        values = [adapt(value) for row in chunk for value in row]
-        cursor.execute(f"{head}{', '.join([one] * len(chunk))} {conflict}", values)
+        values = [v if type(v) in _PLAIN else adapt(v, adapted) for row in chunk for v in row]
+        cursor.execute(_text(statement, len(chunk)), values)
 
 
-def adapt(value: Any) -> Any:
-    """A value as this database's driver takes it."""
+@functools.lru_cache(maxsize=256)
+def _text(statement: Statement, rows: int) -> str:
+    table, columns, conflict = statement
+    one = f"({', '.join(['%s'] * len(columns))})"
+    return f"INSERT INTO {table} ({_names(columns)}) VALUES {', '.join([one] * rows)} {conflict}"  # noqa: S608 - constants of this file
+
+
+def adapt(value: Any, adapted: dict[datetime, Any]) -> Any:
+    """A value as this database's driver takes it. `adapted`: moments of this call, which repeat."""
     if isinstance(value, datetime):
-        return connection.ops.adapt_datetimefield_value(value)
+        found = adapted.get(value)
+        if found is None:
+            found = adapted[value] = connection.ops.adapt_datetimefield_value(value)
+        return found
     if isinstance(value, (dict, list)):
         return json.dumps(value, ensure_ascii=False)
     return value

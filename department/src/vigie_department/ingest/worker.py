@@ -51,12 +51,13 @@ class Worker:
         """Messages received and not committed."""
         return len(self._queue)
 
-    def arrived(self, arrival: Arrival) -> None:
+    def arrived(self, arrivals: list[Arrival]) -> None:
         """From the network thread."""
-        if not arrival.qos and len(self._queue) >= UNCOMMITTED_MAX:
-            self.dropped += 1
-            return
-        self._queue.append(arrival)
+        if len(self._queue) >= UNCOMMITTED_MAX:
+            kept = [arrival for arrival in arrivals if arrival.qos]
+            self.dropped += len(arrivals) - len(kept)
+            arrivals = kept
+        self._queue.extend(arrivals)
         if not self._some.is_set():
             self._some.set()
 
@@ -152,7 +153,10 @@ class Worker:
         if not self._confirm or self.broker is None or (now - self._confirmed < self._intervals.confirm and not force):
             return
         self._confirmed = now
-        waiting, self._confirm = self._confirm, {}
-        for (box, boot), upto in waiting.items():
-            # QoS 0: one that is lost is repeated when the box sends its rows again
-            self.broker.publish(topics.down(box, Order.RECEIVED), Received(boot, upto).to_bytes(), qos=0)
+        said = [
+            (topics.down(box, Order.RECEIVED), Received(boot, upto).to_bytes())
+            for (box, boot), upto in self._confirm.items()
+        ]
+        # QoS 0: one that is lost on the way is repeated when the box sends its rows again
+        if self.broker.tell(said):
+            self._confirm = {}

@@ -125,6 +125,7 @@ def _make(config: Config, request: Request, tell: Callable[[str], None]) -> None
     _write(config.paths.data / setup.SECRET_FILE, secrets.token_urlsafe(64).encode(), 0o600)
     tell(_("Autorité : racines hors ligne, autorités de délivrance, certificats des serveurs"))
     _authority(config, request.passphrases[:ROOTS])
+    _write(config.paths.trust / "domain", f"{config.domain}\n".encode(), 0o644)
     tell(_("Signataire : clés des cinq détenteurs, clés en ligne, dépôt TUF"))
     from vigie_department.signer import keys
 
@@ -217,7 +218,7 @@ Le département est prêt. Ce qui reste à faire par des personnes :
    keyholder-1 à keyholder-5 : une clé USB par détenteur, rangées en cinq lieux ; deux suffisent pour signer.
    ca/ : racines de l'autorité ; deux copies sur deux clés USB, dans deux coffres.
    Vérifiez que chaque clé USB se relit, puis effacez {offline} de ce serveur.
-2. {trust} va dans l'image des boîtiers : roots.pem, tuf-root.json, steering.json (rien de secret).
+2. {trust} va dans l'image des boîtiers : domain, roots.pem, tuf-root.json, steering.json (rien de secret).
 3. Les opérateurs d'atelier qui enregistrent des boîtiers : leurs clés publiques dans {operators}.
 4. Faites pointer {hosts} vers ce serveur.
 5. Démarrez les services, ouvrez https://{console}/ : le second facteur se règle à la première connexion.
