@@ -137,6 +137,7 @@ RECEIPTS: Final = (
 )
 
 Statement = tuple[str, tuple[str, ...], str]
+_JSON: Final = json.JSONEncoder(ensure_ascii=False).encode
 _PLAIN: Final = frozenset((str, int, float, bool, type(None)))
 
 
@@ -177,5 +178,5 @@ def adapt(value: Any, adapted: dict[datetime, Any]) -> Any:
             found = adapted[value] = connection.ops.adapt_datetimefield_value(value)
         return found
     if isinstance(value, (dict, list)):
-        return json.dumps(value, ensure_ascii=False)
+        return _JSON(value)
     return value
