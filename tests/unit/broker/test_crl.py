@@ -69,8 +69,8 @@ def test_damaged_lists_are_refused(made: Certificates) -> None:
     good = made.crl((made.box(),), 1)
     listed = x509.load_pem_x509_crl(good)
     der, signed = listed.public_bytes(serialization.Encoding.DER), listed.tbs_certlist_bytes
-    first = der.index(listed.issuer.public_bytes())
-    places = [*range(first, der.index(signed) + len(signed)), len(der) - 1]  # and the last byte of the signature
+    first = der.index(signed)
+    places = [*range(first, first + len(signed)), len(der) - 1]  # and the last byte of the signature
     broken = [b"", b"garbage", good[:-30], good + good,
               good + b"-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n",
               *(as_pem(der[:at] + bytes([der[at] ^ 1]) + der[at + 1 :]) for at in places)]  # fmt: skip

@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import ObjectIdentifier
@@ -138,3 +141,18 @@ def test_json_from_anywhere(data: bytes) -> None:
     except ContractError:
         return
     assert isinstance(json.loads(data), dict)
+
+
+@pytest.mark.parametrize("version", [4, 7, 130])
+def test_what_is_no_certificate_is_always_one_of_these_errors(version: int) -> None:
+    """A version that X.509 does not know is no ValueError for the library: one changed bit must not end a service."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "x")])
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(7)
+    signed = made.not_valid_before(start).not_valid_after(start + timedelta(days=1)).sign(key, hashes.SHA256())
+    data = bytearray(signed.public_bytes(Encoding.DER))
+    place = data.index(bytes([0xA0, 3, 2, 1, 2])) + 4
+    data[place] = version
+    with pytest.raises(identity.UNREADABLE):
+        x509.load_der_x509_certificate(bytes(data))

@@ -17,6 +17,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from vigie.contract.identity import UNREADABLE
 from vigie_department.broker.errors import BrokerError
 
 MAX_BYTES: Final = 16 << 20
@@ -64,7 +65,7 @@ def parse_issuers(data: bytes, now: float) -> Issuers:
     """The issuing authorities among the authority's `clients.pem` (roots are there too) that have not expired."""
     try:
         found = x509.load_pem_x509_certificates(data)
-    except ValueError as error:
+    except UNREADABLE as error:
         raise BrokerError(f"certificates of the issuing authorities: {error}") from error
     issuers = tuple(c for c in found if c.subject != c.issuer and c.not_valid_after_utc.timestamp() > now)
     if not issuers:
@@ -98,7 +99,7 @@ def _parse_one(block: bytes, issuers: Issuers) -> tuple[Revocations, bytes]:
         name = crl.issuer.rfc4514_string()
         number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
         expires = crl.next_update_utc
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, UnsupportedAlgorithm) as error:
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, *UNREADABLE) as error:
         raise BrokerError(f"revocation list: {error}") from error
     if expires is None:
         raise BrokerError(f"revocation list of {name}: has no date of its next issue")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cryptography import x509
 
+from vigie.contract.identity import UNREADABLE
 from vigie_department.config import Config
 from vigie_department.errors import StateError, UnavailableError
 from vigie_department.texts import _
@@ -45,7 +46,7 @@ def show(config: Config) -> list[Ends]:
         try:
             ends = x509.load_pem_x509_certificates(read_bounded(path))[0].not_valid_after_utc
             found.append(Ends(server.name, path, ends, setup.due(path)))
-        except (OSError, ValueError, IndexError, ProvisioningError) as error:
+        except (OSError, IndexError, ProvisioningError, *UNREADABLE) as error:
             text = _("{path} : ce n'est pas un certificat lisible ({error})").format(path=path, error=error)
             raise StateError(text) from error
     return found

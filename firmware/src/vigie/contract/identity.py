@@ -21,11 +21,22 @@ import hashlib
 import re
 from typing import Final
 
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+
 from vigie.contract.errors import IdentityError
 
 EKU_CHALLENGE: Final = "2.25.155917900327926617456330785366831461040"
 EKU_ISSUING: Final = "2.25.103662511483768978251533184155738934819"
 EKU_BOX: Final = "2.25.172657535543010126733319724577017691947"
+
+UNREADABLE: Final[tuple[type[Exception], ...]] = (
+    ValueError,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    UnsupportedAlgorithm,
+)
+"""What `cryptography` raises for bytes that are no certificate, request or revocation list: more than ValueError."""
 
 BOX_ID: Final = re.compile(r"vg-[a-z2-7]{16}")
 SERIAL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,47}")

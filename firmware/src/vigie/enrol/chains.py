@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
-from vigie.contract.identity import EKU_BOX, EKU_CHALLENGE, EKU_ISSUING, box_uri
+from vigie.contract.identity import EKU_BOX, EKU_CHALLENGE, EKU_ISSUING, UNREADABLE, box_uri
 from vigie.enrol.errors import ChainError, EnrolError
 from vigie.enrol.events import Lifetime
 from vigie.errors import HostError
@@ -41,7 +41,7 @@ def load_roots(path: Path) -> tuple[x509.Certificate, ...]:
     """The department's roots. Raises EnrolError: without them nothing can be believed."""
     try:
         roots = tuple(x509.load_pem_x509_certificates(read_small(path) or b""))
-    except (HostError, ValueError) as e:
+    except (HostError, *UNREADABLE) as e:
         raise EnrolError(f"{path}: no certificates of the department ({e}); the image is not made for one") from e
     if not 0 < len(roots) <= ROOTS_MAX:
         raise EnrolError(f"{path}: {len(roots)} certificates, 1 to {ROOTS_MAX} are expected")

@@ -34,6 +34,7 @@ from vigie.contract.enrolment import (
     possession,
 )
 from vigie.contract.errors import ContractError
+from vigie.contract.identity import UNREADABLE
 from vigie.contract.signed import Signed
 from vigie.enrol import chains, identity
 from vigie.enrol import events as on
@@ -367,7 +368,7 @@ def _read(chain: Path, key: Path) -> tuple[bytes, ec.EllipticCurvePrivateKey] | 
     try:
         certificate = x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
         loaded = load_pem_private_key(key_pem, None)
-    except (ValueError, TypeError):
+    except (TypeError, *UNREADABLE):
         return None
     return (certificate, loaded) if isinstance(loaded, ec.EllipticCurvePrivateKey) else None
 

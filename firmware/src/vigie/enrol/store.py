@@ -28,6 +28,7 @@ from cryptography.x509.oid import NameOID
 
 from vigie.contract.enrolment import CHAIN_MAX, EnrolReply
 from vigie.contract.errors import ContractError
+from vigie.contract.identity import UNREADABLE
 from vigie.enrol import chains, credentials, identity, layout
 from vigie.enrol.credentials import CHAIN, KEY
 from vigie.enrol.events import Lifetime, Memory
@@ -96,7 +97,7 @@ class Store:
         key = _key(pem)
         try:
             request = x509.load_der_x509_csr(csr)
-        except ValueError:
+        except UNREADABLE:
             return None
         if key is None or request.public_key() != key.public_key():
             return None
@@ -128,7 +129,7 @@ class Store:
             return None
         try:
             return chains.lifetime(x509.load_pem_x509_certificate(reply.chain[0].encode()))
-        except ValueError:
+        except UNREADABLE:
             return None
 
     def install(self, box: str, reply: EnrolReply, ports: tuple[int, ...]) -> Lifetime:
@@ -173,7 +174,7 @@ class Store:
         """Certificates of the last challenge; () when there was none."""
         try:
             found = x509.load_pem_x509_certificates(read_small(self._paths.enrol / CHALLENGE) or b"")
-        except ValueError:
+        except UNREADABLE:
             return ()
         return tuple(c.public_bytes(Encoding.PEM).decode() for c in found[:CHAIN_MAX])
 
@@ -207,5 +208,5 @@ def _life(path: Path) -> Lifetime | None:
     try:
         data = read_small(path)
         return None if data is None else chains.lifetime(x509.load_pem_x509_certificate(data))
-    except (HostError, ValueError):
+    except (HostError, *UNREADABLE):
         return None

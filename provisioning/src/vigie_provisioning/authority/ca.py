@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from vigie.contract.identity import EKU_BOX, EKU_CHALLENGE, EKU_ISSUING
+from vigie.contract.identity import EKU_BOX, EKU_CHALLENGE, EKU_ISSUING, UNREADABLE
 from vigie_provisioning.authority import profiles
 from vigie_provisioning.authority.checks import check_issuer, is_ca, p256, purposes, valid_at
 from vigie_provisioning.authority.profiles import Issuer
@@ -150,7 +150,7 @@ def load(places: Places) -> Ca:
     """Reads and checks every key. CaError or NotFoundError name the file and what to do."""
     try:
         roots = tuple(x509.load_pem_x509_certificates(read_bounded(places.ca / "roots.pem")))
-    except ValueError as e:
+    except UNREADABLE as e:
         raise CaError(f"{places.ca}/roots.pem: not certificates; restore it from a backup") from e
     for root in roots:
         if not is_ca(root) or purposes(root):
@@ -170,7 +170,7 @@ def load_issuer(folder: Path, name: str, passphrase: str | None = None) -> Issue
     path = folder / f"{name}.key"
     try:
         certificate = x509.load_pem_x509_certificate(read_bounded(folder / f"{name}.pem"))
-    except ValueError as e:
+    except UNREADABLE as e:
         raise CaError(f"{folder}/{name}.pem: not a certificate; restore it from a backup") from e
     try:
         key = serialization.load_pem_private_key(read_bounded(path), passphrase.encode() if passphrase else None)

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from vigie.contract.enrolment import JoinState
 from vigie.contract.errors import ContractError
+from vigie.contract.identity import UNREADABLE
 from vigie.contract.signed import Signed, verify_es256
 from vigie_provisioning.authority.checks import p256, spki
 from vigie_provisioning.authority.records import Box
@@ -69,7 +70,7 @@ def client_certificate(verify: str, escaped: str) -> x509.Certificate | None:
     try:
         certificate = x509.load_pem_x509_certificate(unquote(escaped).encode())
         p256(certificate.public_key())
-    except (ValueError, CaError):
+    except (CaError, *UNREADABLE):
         return None
     return certificate
 
@@ -106,7 +107,7 @@ class ServerKeys:
             try:
                 certificate = x509.load_pem_x509_certificate(read_bounded(file))
                 keys.append(spki(p256(certificate.public_key())))
-            except (ProvisioningError, ValueError) as e:
+            except (ProvisioningError, *UNREADABLE) as e:
                 log.warning("server_certificates: %s: %s", file, e)
         return keys
 

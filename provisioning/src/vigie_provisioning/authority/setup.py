@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from vigie.contract.identity import UNREADABLE
 from vigie_provisioning.authority import ca as authority
 from vigie_provisioning.authority import crl, profiles, records, schema
 from vigie_provisioning.authority.ca import Ca, pem, save_key
@@ -111,7 +112,7 @@ def names_of(certificate_file: Path) -> tuple[str, ...]:
     try:
         certificate = x509.load_pem_x509_certificate(read_bounded(certificate_file))
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except ValueError as e:
+    except UNREADABLE as e:
         raise CaError(f"{certificate_file}: not a certificate") from e
     except x509.ExtensionNotFound:
         return ()
@@ -122,7 +123,7 @@ def due(certificate_file: Path, now: datetime | None = None) -> bool:
     """Whether two thirds of a certificate's life are over."""
     try:
         certificate = x509.load_pem_x509_certificate(read_bounded(certificate_file))
-    except ValueError as e:
+    except UNREADABLE as e:
         raise CaError(f"{certificate_file}: not a certificate") from e
     life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
     return (now or datetime.now(UTC)) >= certificate.not_valid_before_utc + life * 2 / 3
