@@ -112,6 +112,45 @@ def test_progress_resets_patience() -> None:
     assert seqs(s.due(21.0)) == [(2, 0), (3, 2)]
 
 
+def test_what_has_just_left_is_not_repeated() -> None:
+    """The department is silent: what was sent before it fell silent goes again, what is on its way does not."""
+    s = sender(confirm_s=10.0)
+    s.offer([row(1, 0), row(2)], live=True)
+    s.due(0.0)
+    s.offer([row(3)], live=True)
+    assert seqs(s.due(9.0)) == [(3, 2)]
+    assert seqs(s.due(10.0)) == [(1, 0), (2, 1)]
+    assert s.due(19.5) == []
+    assert s.next_due_s(19.5) == pytest.approx(10.5), "twice as long after the first time"
+    assert seqs(s.due(30.0)) == [(1, 0), (2, 1), (3, 2)]
+
+
+def test_a_row_alone_has_its_while() -> None:
+    """The last confirmation was long ago: nothing was sent since."""
+    s = sender(confirm_s=10.0)
+    s.offer([row(1, 0)], live=True)
+    s.due(0.0)
+    s.received(BOOT, 1, 1.0)
+    s.offer([row(2)], live=True)
+    assert seqs(s.due(100.0)) == [(2, 0)]
+    assert s.next_due_s(101.0) == pytest.approx(9.0)
+    assert s.due(109.9) == []
+    assert seqs(s.due(110.0)) == [(2, 0)]
+
+
+def test_boxes_do_not_repeat_in_chorus() -> None:
+    """The department was away for all of them at once."""
+    fleet = [Sender(5.0, 30.0, stagger=number / 100) for number in range(100)]
+    for s in fleet:
+        s.opened(0.0, 0.0)
+        s.offer([row(1, 0)], live=True)
+        s.due(0.0)
+    again = [sum(bool(s.due(float(second))) for s in fleet) for second in range(1, 61)]
+    assert sum(again[:29]) == 0
+    assert sum(again) == 100
+    assert max(again) <= 5
+
+
 def test_new_session_sends_again() -> None:
     s = sender()
     s.offer([row(1, 0)], live=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -50,7 +51,7 @@ class Pump:
         self._times = times
         self._wall = wall
         self._add = add
-        self._sender = Sender(times.drain_per_s, times.confirm_s)
+        self._sender = Sender(times.drain_per_s, times.confirm_s, stagger=random.random())
         self._kicked = asyncio.Event()
         self._above = 0
         self._drained = False

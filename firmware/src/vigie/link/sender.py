@@ -2,8 +2,9 @@
 
 A PUBACK means nothing here: a row leaves the window when the department says `received`. Until then it counts as sent,
 and is sent again after a reconnection, or when nothing was confirmed for a while (each time longer: the department may
-be down for a day). What waited while the box was away is drained slowly, after a random delay; what happens now goes at
-once.
+be down for a day; and each box has a patience of its own, or a fleet whose department was away would repeat itself in
+chorus). Only what has had that while to be confirmed goes again, not what left a second ago. What waited while the box
+was away is drained slowly, after a random delay; what happens now goes at once.
 
 A row that does not validate is refused: never sent, counted, and skipped in the chain of `prev`, so that the rows after
 it can be confirmed (and it goes with them).
@@ -64,11 +65,13 @@ class Counts:
 
 @dataclass(slots=True)
 class Sender:
-    """The window. Times are monotonic seconds."""
+    """The window. Times are monotonic seconds. `stagger`: drawn by the caller, from 0 to 1; it stretches `confirm_s` up
+    to twofold."""
 
     rate_per_s: float
     confirm_s: float
     window: int = WINDOW
+    stagger: float = 0.0
     counts: Counts = field(default_factory=Counts)
     _entries: dict[Key, Entry] = field(default_factory=dict)
     _highest: dict[str, int] = field(default_factory=dict)  # highest seq sent, per boot, in this run
@@ -135,7 +138,7 @@ class Sender:
         if unsent:
             return 0.0 if any(e.live for e in unsent) else max(0.0, self._next_s - now)
         if self._entries:
-            return max(0.0, self._progress_s + self._timeout_s() - now)
+            return max(0.0, self._impatient_s(now) - now)
         return None
 
     def received(self, boot: str, upto: int, now: float) -> int:
@@ -182,19 +185,31 @@ class Sender:
             prev = before.prev
         return 0 if prev <= self._confirmed.get(key[0], 0) else prev
 
-    def _timeout_s(self) -> float:
-        return self.confirm_s * 2.0 ** min(self._patience, CONFIRM_DOUBLINGS)
+    def _impatient_s(self, now: float) -> float:
+        """When what is unconfirmed goes again: a while after the last confirmation, and after its own sending."""
+        sent = [e.sent_at for e in self._entries.values() if e.sent_at is not None]
+        if not sent:
+            return now + self._patience_s
+        return max(
+            self._progress_s + self._patience_s * 2.0 ** min(self._patience, CONFIRM_DOUBLINGS),
+            min(sent) + self._patience_s,
+        )
+
+    @property
+    def _patience_s(self) -> float:
+        return self.confirm_s * (1.0 + self.stagger)
 
     def _check_confirmations(self, now: float) -> None:
-        """Nothing confirmed for a while, though rows were sent: from the oldest on, everything again."""
+        """Nothing confirmed for a while, though rows were sent: from the oldest on, what was sent before it again."""
         sent = [e for e in self._entries.values() if e.sent_at is not None]
         if not sent:
             self._progress_s = now
-        elif now - self._progress_s >= self._timeout_s():
+        elif now >= self._impatient_s(now):
             self._patience += 1
             self._progress_s = now
             for entry in sent:
-                entry.sent_at, entry.live = None, False
+                if entry.sent_at is not None and now >= entry.sent_at + self._patience_s:
+                    entry.sent_at, entry.live = None, False
 
     def _add(self, row: dict[str, Any], live: bool) -> None:
         key = (str(row.get("boot")), _number(row, "seq"))
