@@ -14,7 +14,7 @@ from scripts import guide
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The text of the PDF."""
-    contact = guide.Contact("Direction du numérique", "01 23 45 67 89", "CSIRT régional : 0 800 00 00 00")
+    contact = guide.Contact("DNUM 99", "01 23 45 67 89", "0 800 00 00 00")
     pdf = guide.write(tmp_path_factory.mktemp("guide"), contact)
     done = subprocess.run(["pdftotext", "-layout", str(pdf), "-"], capture_output=True, text=True, check=True)
     return done.stdout
@@ -31,7 +31,7 @@ def test_every_case_is_drawn(printed: str) -> None:
 
 
 def test_who_to_call_is_the_departments(printed: str) -> None:
-    for text in ("Direction du numérique", "01 23 45 67 89", "0 800 00 00 00", "17cyber.gouv.fr"):
+    for text in ("DNUM 99", "01 23 45 67 89", "0 800 00 00 00", "17cyber.gouv.fr"):
         assert squeezed(text) in squeezed(printed), printed
 
 
