@@ -1,6 +1,6 @@
 """A simulated box: a real TLS session with its own certificate, real MQTT 5 packets, real envelopes, the product's
-rules for reconnecting and for its outbox. Plain sockets on one asyncio loop, so that a thousand fit into one process
-(asyncio's own TLS transport costs three times as much per message).
+rules for reconnecting and for its outbox (`simoutbox`). Plain sockets on one asyncio loop, so that a thousand fit into
+one process (asyncio's own TLS transport costs three times as much per message).
 
 Left out, because a thousand boxes do it on a thousand machines: reading and checking what arrives beyond its frame,
 and the schema check of each row before it leaves (templates were checked once).
@@ -15,24 +15,21 @@ import socket
 import ssl
 import struct
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from bench.simoutbox import Outbox, Sending
 from vigie.contract import topics
 from vigie.contract.codes import Category, DeviceClass, Direction
 from vigie.contract.envelope import Upward, new_boot
 from vigie.contract.upward import Alert, BaseInForce, DesiredInForce, Offline, State
 from vigie.contract.words import Clock, DesiredStatus, FilterHealth, Inbound, Kind, Look, Order, Rule
+from vigie.host.boxconfig import LinkIntervals
 from vigie.link.backoff import Backoff
 
 CONNACK, PUBLISH, PUBACK, SUBACK, PINGRESP = 0x20, 0x30, 0x40, 0x90, 0xD0
-KEEPALIVE_S = 60
-WINDOW = 200
-"""unconfirmed rows that the link lets fly when they are live (twice its window)"""
-DRAIN_PER_S = 5.0
-CONFIRM_S = 10.0
-"""until rows that nobody confirms go again (shorter than the product's 30 s, which only makes the drain longer)"""
+TIMES = LinkIntervals()
+"""the product's own"""
 INDICATOR = "198.51.100.7"
 
 
@@ -45,10 +42,11 @@ class Fleet:
     address: str = "127.0.0.1"
     connected: int = 0
     looked: Callable[[SimBox], None] = lambda box: None
+    born: dict[tuple[str, int], float] = field(default_factory=dict)
+    """(box, alert id) -> when it was raised (time.time())"""
     puback: dict[tuple[str, int], float] = field(default_factory=dict)
-    """(box, alert id) -> when the broker first acknowledged it (time.time())"""
+    """same -> when the broker first acknowledged it"""
     rows: int = 0
-    resent: int = 0
     confirmed: int = 0
     failures: dict[str, int] = field(default_factory=dict)
     stopping: bool = False
@@ -58,12 +56,6 @@ class Fleet:
         self.failures[name] = self.failures.get(name, 0) + 1
 
 
-@dataclass(slots=True)
-class Row:
-    alert: int
-    sent: bool = False
-
-
 class SimBox:
     """`run` keeps it connected until the fleet stops."""
 
@@ -71,12 +63,9 @@ class SimBox:
         self.fleet, self.name = fleet, name
         self._context, self._rng = context, rng
         self.boot = new_boot()
-        self.rows: OrderedDict[int, Row] = OrderedDict()
-        self._seq = self._session = self._states = self._mid = 0
+        self.outbox = Outbox(TIMES.drain_per_s, TIMES.confirm_s, rng.random())
+        self._session = self._states = self._mid = 0
         self._flying: dict[int, int] = {}
-        self._progress = 0.0
-        self._patience = 0
-        self._due = 0.0
         self._buffer = bytearray()
         self._out = bytearray()
         self._sock: ssl.SSLSocket | None = None
@@ -91,7 +80,7 @@ class SimBox:
 
     async def run(self, first_delay: float = 0.0) -> None:
         """Connect, stay, connect again: the product's back-off."""
-        backoff = Backoff(1.0, 900.0)
+        backoff = Backoff(TIMES.first_s, TIMES.most_s)
         await asyncio.sleep(first_delay)
         loop = asyncio.get_running_loop()
         while not self.fleet.stopping:
@@ -141,7 +130,7 @@ class SimBox:
         will = Upward(self.boot, self._states + 1, int(time.time()), Clock.NTP, Offline(self._session)).to_bytes()
         flags = 0b00101100  # will, retained, QoS 1; the session is kept
         properties = b"\x11" + struct.pack("!I", 3600) + b"\x21" + struct.pack("!H", 20)
-        body = _text(b"MQTT") + bytes([5, flags]) + struct.pack("!H", KEEPALIVE_S) + _sized(properties)
+        body = _text(b"MQTT") + bytes([5, flags]) + struct.pack("!H", TIMES.keepalive_s) + _sized(properties)
         body += _text(b"") + b"\0" + _text(topics.up(self.name, Kind.STATE).encode()) + _text(will)
         self._write(_packet(0x10, body))
 
@@ -167,8 +156,6 @@ class SimBox:
         self._buffer.clear()
         self._out.clear()
         self._flying.clear()
-        for row in self.rows.values():
-            row.sent = False
 
     def _readable(self) -> None:
         while self._sock is not None:
@@ -208,8 +195,7 @@ class SimBox:
         elif top == SUBACK:
             self.online = True
             self.fleet.connected += 1
-            self._progress, self._patience = time.monotonic(), 0
-            self._due = time.monotonic() + self._rng.uniform(0, 1)
+            self.outbox.opened(time.monotonic(), self._rng.uniform(0.0, TIMES.spread_s))
             self._say_state()
 
     def _arrived(self, kind: int, body: bytes) -> None:
@@ -229,52 +215,31 @@ class SimBox:
 
     def alert(self, number: int) -> None:
         """A new row, live: it goes at once when the window allows."""
-        self._seq += 1
-        self.rows[self._seq] = Row(number)
         self.fleet.rows += 1
-        if self.online and len(self.rows) <= WINDOW:
-            self._send(self._seq)
+        self.fleet.born[self.name, number] = time.time()
+        sending = self.outbox.add(number, time.monotonic(), online=self.online)
+        if sending is not None:
+            self._send(sending)
 
     def turn(self, now: float) -> None:
         """Once a second: what nobody confirms goes again, paced, and what did not fit goes for the first time."""
-        if not self.online or not self.rows:
-            self._progress = now
-            return
-        if now - self._progress > CONFIRM_S * 2.0 ** min(self._patience, 5):
-            self._patience += 1
-            self._progress = now
-            for row in self.rows.values():
-                row.sent = False
-        budget = int(min(5.0, (now - self._due) * DRAIN_PER_S)) if now > self._due else 0
-        for seq, row in self.rows.items():
-            if budget <= 0:
-                break
-            if not row.sent:
-                self.fleet.resent += 1
-                self._send(seq)
-                budget -= 1
-                self._due = max(self._due, now - 1.0) + 1.0 / DRAIN_PER_S
+        if self.online:
+            for sending in self.outbox.due(now):
+                self._send(sending)
 
     def ping(self) -> None:
         self._write(b"\xc0\x00")
 
-    def _send(self, seq: int) -> None:
-        row = self.rows[seq]
-        row.sent = True
-        oldest = next(iter(self.rows))
+    def _send(self, sending: Sending) -> None:
         mid = self._next_mid()
-        self._flying[mid] = row.alert
-        payload = self._template % (seq, int(time.time()), 0 if seq == oldest else seq - 1, row.alert)
+        self._flying[mid] = sending.alert
+        payload = self._template % (sending.seq, int(time.time()), sending.prev, sending.alert)
         self._write(_packet(0x32, _text(self._topic) + struct.pack("!H", mid) + b"\0" + payload))
 
     def _confirm(self, said: dict[str, object]) -> None:
         upto = said.get("upto")
-        if said.get("boot") != self.boot or not isinstance(upto, int):
-            return
-        while self.rows and next(iter(self.rows)) <= upto:
-            self.rows.popitem(last=False)
-            self.fleet.confirmed += 1
-            self._progress, self._patience = time.monotonic(), 0
+        if said.get("boot") == self.boot and isinstance(upto, int):
+            self.fleet.confirmed += self.outbox.received(upto, time.monotonic())
 
     def _say_state(self) -> None:
         self._states += 1
