@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,9 +158,7 @@ class Product:
     def start(self, seconds: float = 30.0) -> float:
         """Start the daemon and wait until it answers `status`; returns how long that took (s)."""
         start = time.monotonic()
-        self.process = self.lab.box.start(
-            "filter", "nice", "-n", "-5", self.vigie, "filter", "run", "--config", str(self.configuration)
-        )
+        self.process = self.lab.box.start("filter", self.vigie, "filter", "run", "--config", str(self.configuration))
         while not self.answers():
             if not self.process.running or time.monotonic() - start > seconds:
                 raise AssertionError(f"vigie filter run does not answer:\n{self.process.tail(40)}")
@@ -167,6 +168,15 @@ class Product:
     def kill(self) -> None:
         """SIGKILL: no goodbye."""
         self._running().kill()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """The daemon gets no time at all (SIGSTOP)."""
+        os.kill(self._running().pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self._running().pid, signal.SIGCONT)
 
     def stop(self) -> None:
         code = self._running().stop(10)
@@ -205,10 +215,10 @@ class Product:
         """Alerts of these kinds, as `status` lists them."""
         return [alert for alert in self.status()["alerts"] if alert["kind"] in kinds]
 
-    def wait_alert(self, kind: str, seconds: float = 3.0) -> dict[str, Any]:
-        """The newest alert of that kind: the daemon writes them down a moment after it has acted."""
+    def wait_alert(self, kind: str, seconds: float = 3.0, since: float = 0.0) -> dict[str, Any]:
+        """The newest alert of that kind: the daemon writes them down a moment after it has acted. since: time.time."""
         deadline = time.monotonic() + seconds
-        while not (found := self.alerts(kind)):
+        while not (found := [alert for alert in self.alerts(kind) if float(alert["last"]) >= since]):
             if time.monotonic() > deadline:
                 raise AssertionError(f"no alert {kind!r} within {seconds} s: {self.status()['alerts']}\n{self.log}")
             time.sleep(0.05)

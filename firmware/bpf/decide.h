@@ -218,6 +218,8 @@ __noinline int act(struct __sk_buff *skb)
 	case V_HOLD:
 		return TC_ACT_SHOT;
 	case V_PASS:
+		if (p->flood && flood_probe(skb))
+			return TC_ACT_SHOT;
 		if (dns) {
 			event_packet(skb, E_DNS, p->payload);
 			if ((p->features & F_RESOLVED) && p->sport == 53 && p->side == SIDE_IN && p->known)

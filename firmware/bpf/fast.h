@@ -82,7 +82,7 @@ __noinline int fast(struct __sk_buff *skb)
 	__u32 verdict = meta_verdict(meta);
 	if (meta_epoch(meta) != gen || (verdict != V_PASS && verdict != V_OBSERVE) ||
 	    (flags & (FL_INSPECT | FL_HOLD)) || !(flags & (port ? FL_REDIRECT0 : FL_REDIRECT1)) ||
-	    f->topo != READ_ONCE(st->topo) || c->loop_port == port + 1)
+	    f->topo != topo_unless_loop(st) || c->loop_port == port + 1)
 		return FAST_NO;
 	/* before its name is known, a flow is looked at in full, but for QUIC packets that carry no name (short header) */
 	if ((flags & FL_HELLO) && (proto != PROTO_UDP || (*((__u8 *)t + 8) & 0xc0) == 0xc0))

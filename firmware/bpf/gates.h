@@ -2,6 +2,7 @@
 /* What is settled before policy: gates 1 to 9 of docs/datapath.md, and who opened a flow. */
 #pragma once
 #include "links.h"
+#include "loop.h"
 
 /* Frames that look the cache up: with ports, and not ICMP that belongs to no exchange. */
 static __always_inline int cacheable(const struct pkt *p)
@@ -83,14 +84,6 @@ static __always_inline int arp_claims_box(struct __sk_buff *skb, const struct pk
 	return is_box_address(c, &sender);
 }
 
-static __always_inline int own_probe(struct __sk_buff *skb, const struct pkt *p, const struct control *c)
-{
-	struct { __be32 magic; __be64 nonce; } __attribute__((packed)) b;
-	if (p->sport != TYPE_PROBE || bpf_skb_load_bytes(skb, p->l3, &b, sizeof(b)))
-		return 0;
-	return b.magic == bpf_htonl(PROBE_MAGIC) && b.nonce == bpf_cpu_to_be64(c->probe_nonce);
-}
-
 /* Gates 1 to 9: 1 when settled. */
 __noinline int gates(struct __sk_buff *skb)
 {
@@ -106,15 +99,16 @@ __noinline int gates(struct __sk_buff *skb)
 	if (kind == PARSED_SHORT)
 		return settle(p, V_PASS, R_SHORT_FRAME);
 	if (box && p->smac == box) {
-		if (kind == PARSED_OTHER && own_probe(skb, p, c)) {
-			st->probe_seen_ns[p->port & 1] = p->ns;
-			settle(p, V_DROP, R_LOOP);
+		enum probe_path path = kind == PARSED_OTHER ? own_probe(skb, p, c) : PROBE_NONE;
+		settle(p, V_DROP, path == PROBE_NONE ? R_SPOOF : R_LOOP);
+		if (path == PROBE_ROUND) {
+			loop_seen(p, st);
 			event_packet(skb, E_PROBE, p->l3);
-			return 1;
 		}
-		return settle(p, V_DROP, R_SPOOF);
+		return 1;
 	}
-	if (c->loop_port == p->port + 1u)
+	flood_watch(p);
+	if (loop_stops(p, c, st, box))
 		return settle(p, V_DROP, R_LOOP);
 	learn_mac(p, st);
 	if (p->moved)

@@ -51,12 +51,12 @@ struct control {
 	__u32 isolation_level;	/* 0..3 */
 	__u32 isolation_until;	/* s */
 	__u32 grace_until;	/* s: until then unsolicited inbound passes (flows not migrated) */
-	__u32 loop_port;	/* 0 none, else port+1 to block */
+	__u32 loop_port;	/* 0 none, else port+1 to block: the bridge's port is closed as well */
 	__u32 hold_ms;		/* at most 300 */
 	__u32 rate_out;		/* refusals told to the LAN side, per second and CPU */
 	__u32 rate_in;		/* refusals told to the internet side, per second and CPU */
 	__u64 heartbeat_ns;	/* written by the daemon at least every 100 ms while F_HOLD */
-	__u64 probe_nonce;
+	__u64 probe_nonce;	/* what the tokens of loop probes are made of; 0: no probes */
 	__u32 onlink_count, box_addr_count, box_port_count, gateway_count;
 	struct prefix onlink[ONLINK_MAX];
 	struct addr box_addr[BOX_ADDR_MAX];
@@ -69,8 +69,8 @@ struct control {
 /* Written by the data path only. ARRAY[1], BPF_F_MMAPABLE. */
 struct state {
 	__u32 topo;		/* bumped when a MAC changes port: cached redirects are re-checked */
-	__u32 pad;
-	__u64 probe_seen_ns[2];	/* own loop probe came in at port n */
+	__u32 loop_port;	/* 0 none, else port+1 closed by the data path itself. Next to topo: the fast path reads both at once */
+	__u64 probe_seen_ns[2];	/* own loop probe, sent by the other port, came in at port n */
 };
 
 /* ---- base and geo images: ARRAY of PAGE_BYTES values, inner maps of `images` -------------

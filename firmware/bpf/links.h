@@ -37,6 +37,14 @@ static __always_inline void learn_mac(struct pkt *p, struct state *st)
 	}
 }
 
+/* `topo`; while the data path keeps a port closed, a number that no flow's is. */
+static __always_inline __u64 topo_unless_loop(const struct state *st)
+{
+	_Static_assert(__builtin_offsetof(struct state, topo) == 0 && __builtin_offsetof(struct state, loop_port) == 4, "");
+	_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "loop_port is the high half");
+	return *(const volatile __u64 *)st;
+}
+
 /* FL_REDIRECT bits that hold now for this flow: the end behind each port was last seen there. */
 static __always_inline __u32 redirect_flags(const struct pkt *p)
 {

@@ -35,13 +35,29 @@ class TestLink:
             assert got.decided == (Verdict.DROP, Reason.SPOOF)
             assert got.action == TC_ACT_SHOT
 
-    def test_own_probe_is_a_loop_and_is_noted_per_port(self, town: Make) -> None:
+    def test_own_probe_that_comes_round_is_a_loop_and_is_noted_per_port(self, town: Make) -> None:
         t = town()
         for port in (LAN, WAN):
             t.kernel.data.state["probe_seen_ns"] = 0
-            assert t.frame(port, p.probe(HOME.probe_nonce)).decided == (Verdict.DROP, Reason.LOOP)
+            got = t.frame(port, p.probe(HOME.probe_nonce, left_by=1 - port))
+            assert got.decided == (Verdict.DROP, Reason.LOOP)
             seen = [bool(x) for x in t.kernel.data.state["probe_seen_ns"]]
             assert seen == [port == 0, port == 1]
+            assert int(t.kernel.data.state["loop_port"]) == 2
+
+    def test_own_probe_sent_back_on_its_side_closes_nothing(self, town: Make) -> None:
+        """A loop on one side is not the box's; and who hears one side's probes can send them back there."""
+        t = town()
+        for port in (LAN, WAN):
+            assert t.frame(port, p.probe(HOME.probe_nonce, left_by=port)).decided == (Verdict.DROP, Reason.LOOP)
+        assert t.kernel.data.state["probe_seen_ns"].tolist() == [0, 0]
+        assert t.frame(1, p.arp(p.GATEWAY, p.PC, p.GATEWAY_MAC)).decided == (Verdict.PASS, Reason.NOT_IP)
+
+    def test_without_a_nonce_there_are_no_probes(self, town: Make) -> None:
+        t = town(modelled=False, probe_nonce=0)
+        for left_by in (0, 1):
+            assert t.frame(LAN, p.probe(0, left_by=left_by)).decided == (Verdict.DROP, Reason.SPOOF)
+        assert int(t.kernel.data.state["loop_port"]) == 0
 
     def test_probe_of_another_nonce_is_a_spoof(self, town: Make) -> None:
         assert town().frame(LAN, p.probe(HOME.probe_nonce ^ 1)).decided == (Verdict.DROP, Reason.SPOOF)
@@ -49,6 +65,43 @@ class TestLink:
     def test_probe_of_another_box_passes(self, town: Make) -> None:
         frame = p.probe(HOME.probe_nonce, smac="02:b0:00:00:00:99")
         assert town().frame(LAN, frame).decided == (Verdict.PASS, Reason.NOT_IP)
+
+    def test_a_loop_is_cut_at_once_for_two_seconds(self, town: Make) -> None:
+        """Nobody but the data path: neither in at port 1, nor out by it; the box itself is reached by port 0."""
+        t = town(wan_port=1)
+        asks = p.arp(p.PC, p.GATEWAY)
+        answer = p.ether(p.udp(p.PLAIN, p.BOX, 53, 40000), smac=p.GATEWAY_MAC, dmac=p.BOX_MAC)
+        t.change(own=(OwnFlow(p.BOX, p.PLAIN, 40000, 53, 17),))
+        for _again in range(2):
+            assert t.frame(0, asks).decided == (Verdict.PASS, Reason.NOT_IP)
+            t.frame(0, p.probe(HOME.probe_nonce, left_by=1))
+            for port, frame in ((0, asks), (1, asks), (0, p.ether(p.udp(p.PC, p.PLAIN, 1, 2))), (1, answer)):
+                assert t.frame(port, frame).decided == (Verdict.DROP, Reason.LOOP)
+            assert t.frame(0, answer).decided == (Verdict.PASS, Reason.OWN)
+            t.wait(1)
+            t.frame(1, p.probe(HOME.probe_nonce, left_by=0))
+            t.wait(1)
+            assert t.frame(0, asks).decided == (Verdict.DROP, Reason.LOOP)
+            t.wait(1)
+            assert t.frame(1, asks).decided == (Verdict.PASS, Reason.NOT_IP)
+
+    def test_once_the_bridge_is_closed_the_box_hears_its_side(self, town: Make) -> None:
+        t = town()
+        t.frame(0, p.probe(HOME.probe_nonce, left_by=1))
+        t.change(loop_port=2)
+        assert t.frame(0, p.arp(p.PC, p.BOX)).decided == (Verdict.PASS, Reason.NOT_IP)
+        assert t.frame(1, p.arp(p.PC, p.BOX)).decided == (Verdict.DROP, Reason.LOOP)
+
+    def test_a_loop_stops_flows_already_known(self, town: Make) -> None:
+        t = town()
+        for _ in range(3):
+            t.sends(p.udp(p.PC, p.PLAIN, 40000, 443))
+            assert t.receives(p.udp(p.PLAIN, p.PC, 443, 40000)).decided[0] == Verdict.PASS
+        t.frame(0, p.probe(HOME.probe_nonce, left_by=1))
+        assert t.receives(p.udp(p.PLAIN, p.PC, 443, 40000)).decided == (Verdict.DROP, Reason.LOOP)
+        assert t.sends(p.udp(p.PC, p.PLAIN, 40000, 443)).decided == (Verdict.DROP, Reason.LOOP)
+        t.wait(2)
+        assert t.receives(p.udp(p.PLAIN, p.PC, 443, 40000)).decided == (Verdict.PASS, Reason.DEFAULT)
 
     def test_blocked_port_lets_nothing_in(self, town: Make) -> None:
         t = town(loop_port=1)

@@ -11,6 +11,7 @@ import pytest
 from lab import plan
 from lab.bare import make_base
 from lab.box import Product
+from lab.checks import zones
 from lab.clients import quic, tls
 from lab.office import Office
 from lab.servers.report import heard
@@ -93,3 +94,7 @@ def test_honest_hellos_wait_little(office: Office) -> None:
     """Told as evidence; the promise of 300 ms is tested above."""
     attempts = [tls.handshake(office["pc"], plan.TOWN.v4, 443, plan.TOWN.name, big=True) for _ in range(20)]
     assert all(attempt.outcome == "reached" for attempt in attempts), [attempt.evidence for attempt in attempts]
+
+
+def test_a_loop_is_cut_with_and_without_the_daemon(office: Office) -> None:
+    zones.loop(office)

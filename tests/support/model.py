@@ -25,6 +25,9 @@ from tests.support.model_layers import Layers
 from tests.support.model_names import Malformed, Name, NotHere, NotTls, dns_answers, server_name
 from tests.support.policies import CLASS_NEVER, Policy, in_prefix, mac, packed
 from vigie.contract.codes import Action, InboundMode, Reason, Verdict
+from vigie.filter.loop import probe_token
+
+LOOP_HOLD_S = 2
 
 
 class Model(Layers):
@@ -35,6 +38,8 @@ class Model(Layers):
         self.flows: dict[FlowKey, Flow] = {}
         self.openers: dict[tuple[bytes, bytes, int, int, int], tuple[int, int]] = {}
         """Flow key without family and VLAN -> port by which the opening frame came in, and when."""
+        self.loop_seen = -LOOP_HOLD_S
+        """When a probe last came round."""
 
     def evict(self) -> None:
         """The flow cache is lost; the memory of openers stays."""
@@ -52,7 +57,7 @@ class Model(Layers):
         return Outcome(verdict, reason, tuple(frame.anomalies), text)
 
     def _decide(self, port: int, frame: Frame, now: int) -> tuple[Verdict, Reason, Name | None]:
-        gate = self._link_gates(port, frame)
+        gate = self._link_gates(port, frame, now)
         if gate is None:
             gate = self._address_gates(port, frame, now)
         if gate is not None:
@@ -70,14 +75,16 @@ class Model(Layers):
 
     # ---- gates ----------------------------------------------------------------------------------
 
-    def _link_gates(self, port: int, frame: Frame) -> Blocked | None:
+    def _link_gates(self, port: int, frame: Frame, now: int) -> Blocked | None:
         policy = self.policy
         if frame.smac == mac(policy.box_mac):
-            probe = b"VGLP" + struct.pack("!Q", policy.probe_nonce)
-            if frame.ethertype == 0x88B5 and frame.body.startswith(probe):
-                return Verdict.DROP, Reason.LOOP
-            return Verdict.DROP, Reason.SPOOF
-        if policy.loop_port == port + 1:
+            tokens = [b"VGLP" + struct.pack("!Q", probe_token(policy.probe_nonce, left_by)) for left_by in (0, 1)]
+            if frame.ethertype != 0x88B5 or not frame.body.startswith(tuple(tokens)):
+                return Verdict.DROP, Reason.SPOOF
+            if frame.body.startswith(tokens[1 - port]):
+                self.loop_seen = now
+            return Verdict.DROP, Reason.LOOP
+        if policy.loop_port == port + 1 or (now - self.loop_seen < LOOP_HOLD_S and self._turns(port, frame)):
             return Verdict.DROP, Reason.LOOP
         if Reason.VLAN_DEPTH in frame.anomalies:
             return Verdict.DROP, Reason.VLAN_DEPTH
@@ -88,6 +95,10 @@ class Model(Layers):
                     return Verdict.DROP, Reason.SPOOF
             return Verdict.PASS, Reason.NOT_IP
         return None
+
+    def _turns(self, port: int, frame: Frame) -> bool:
+        """In a loop: would it turn? Port 1 is closed; `loop_port` 2 says that the bridge does not use it either."""
+        return port == 1 or (frame.dmac != mac(self.policy.box_mac) and self.policy.loop_port != 2)
 
     def _address_gates(self, port: int, frame: Frame, now: int) -> Blocked | None:
         if frame.src in self.boxes:

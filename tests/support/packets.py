@@ -23,6 +23,8 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
+from vigie.filter.loop import probe_token
+
 conf.verb = 0
 conf.route.routes = []  # no look-up of this machine's routes for a source address
 conf.route6.routes = []
@@ -111,10 +113,10 @@ def arp(sender: str, target: str, smac: str = PC_MAC, op: int = 1) -> bytes:
     return bytes(Ether(src=smac, dst="ff:ff:ff:ff:ff:ff") / question)
 
 
-def probe(nonce: int, smac: str = BOX_MAC) -> bytes:
-    """The box's own loop probe, padded to the shortest Ethernet frame."""
+def probe(nonce: int, smac: str = BOX_MAC, left_by: int = 0) -> bytes:
+    """The box's own loop probe as it leaves a port, padded to the shortest Ethernet frame."""
     head = Ether(src=smac, dst="ff:ff:ff:ff:ff:ff", type=0x88B5)
-    return bytes(head / Raw((b"VGLP" + struct.pack("!Q", nonce)).ljust(46, b"\0")))
+    return bytes(head / Raw((b"VGLP" + struct.pack("!Q", probe_token(nonce, left_by))).ljust(46, b"\0")))
 
 
 # ---- DNS ----------------------------------------------------------------------------------------

@@ -136,6 +136,8 @@ class Kernel:
         """Forget flows, openers and MACs; the clock of the policies starts again."""
         self.evict()
         self.openers[self.openers != 0] = 0
+        self.data.state["loop_port"] = 0
+        self.data.state["probe_seen_ns"] = 0
         self.passed = 0
         self._delta = time.monotonic_ns() // 10**9 - self.start
         for name in TABLES:
@@ -171,6 +173,7 @@ class Kernel:
         values = self.openers[remembered]
         stamps = (values & np.uint64(0xFFFFFFFF)).astype(np.uint32) - np.uint32(seconds)
         self.openers[remembered] = values & np.uint64(0xFFFFFFFF00000000) | stamps.astype(np.uint64)
+        self.data.state["probe_seen_ns"] -= np.uint64(seconds * 10**9)
         learnt = list(self.data.maps["resolved"].items())
         self._write_times(self.policy)
         self.data.maps["resolved"].clear()

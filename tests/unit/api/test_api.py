@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -157,3 +159,33 @@ def test_a_watcher_that_does_not_read_loses_the_oldest() -> None:
         hub.publish(Attempt(0.0, "", "gone", 0, 0))
 
     asyncio.run(go())
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_who_has_just_connected_is_not_left_waiting(tmp_path: Path, turns: int) -> None:
+    """The API stops while a conversation is about to begin, and the loop is held up meanwhile."""
+    path = tmp_path / "a.sock"
+
+    async def go() -> socket.socket:
+        api = Api({"echo": echo}, {})
+        await api.start(path)
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(str(path))
+        client.sendall(b'{"op": "echo"}\n')
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        stopping = asyncio.create_task(api.stop())
+        asyncio.get_running_loop().call_soon(time.sleep, 0.03)
+        await stopping
+        return client
+
+    loop = asyncio.new_event_loop()
+    try:
+        sock = loop.run_until_complete(go())
+    finally:
+        loop.close()
+    with sock:
+        sock.settimeout(5)
+        with contextlib.suppress(ConnectionResetError):
+            while sock.recv(4096):
+                pass

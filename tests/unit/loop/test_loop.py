@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vigie.filter.loop import Change, LoopGuard, probe_frame
+from vigie.filter.loop import Change, LoopGuard, probe_frame, probe_token, siphash
 
 S = 1_000_000_000
 
@@ -35,4 +35,15 @@ def test_probe_frame_layout() -> None:
     frame = probe_frame(bytes.fromhex("020000000001"), 0x0102030405060708, 1)
     assert len(frame) == 60
     assert frame[:14] == b"\xff" * 6 + bytes.fromhex("020000000001") + b"\x88\xb5"
-    assert frame[14:27] == b"VGLP" + bytes(range(1, 9)) + b"\x01"
+    assert frame[14:27] == b"VGLP" + probe_token(0x0102030405060708, 1).to_bytes(8, "big") + b"\x01"
+
+
+def test_siphash_gives_the_vector_of_its_authors() -> None:
+    """Appendix A of the paper's code: key 00..0f, message 00..07."""
+    key = bytes(range(16))
+    low, high, word = (int.from_bytes(part, "little") for part in (key[:8], key[8:], key[:8]))
+    assert siphash(low, high, word) == 0x93F5F5799A932462
+
+
+def test_each_port_and_each_nonce_has_its_token() -> None:
+    assert len({probe_token(nonce, port) for nonce in (1, 2, 2**64 - 1) for port in (0, 1)}) == 6

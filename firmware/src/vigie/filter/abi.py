@@ -130,7 +130,7 @@ CONTROL: Final = _struct(
     ("flow_seed", "u8"),
 )
 
-STATE: Final = _struct(("topo", "u4"), ("pad", "u4"), ("probe_seen_ns", "u8", (2,)))
+STATE: Final = _struct(("topo", "u4"), ("loop_port", "u4"), ("probe_seen_ns", "u8", (2,)))
 
 SECTION: Final = _struct(("page", "u4"), ("count", "u4"))
 SECTION_NAMES: Final = (

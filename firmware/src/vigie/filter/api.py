@@ -36,6 +36,7 @@ CLIENTS_MAX = 64
 IDLE_S = 300.0
 WRITE_S = 10.0
 QUEUE_MAX = 1000
+BEGIN_TURNS = 10  # from an accepted connection to its conversation: asyncio takes 3
 _UCRED = struct.Struct("3i")
 #: User behind the conversation that an operation answers in: the kernel's word, for the few that only root may ask.
 PEER: ContextVar[int] = ContextVar("peer")
@@ -63,8 +64,14 @@ class Api:
     async def stop(self) -> None:
         """Closes the socket and every conversation."""
         if self._server is not None:
+            # First nobody new, then those just accepted begin, and can be ended in order. asyncio forgets a connection
+            # whose server closes before it has begun: its client would wait for an answer that nobody gives. It takes
+            # turns of the loop, not time: on a busy machine any time may pass in one turn.
+            for sock in self._server.sockets:
+                asyncio.get_running_loop().remove_reader(sock.fileno())
+            for _ in range(BEGIN_TURNS):
+                await asyncio.sleep(0)
             self._server.close()
-        await asyncio.sleep(0.01)  # conversations just accepted begin, and can then be ended in order
         for task in list(self._clients):
             task.cancel()
         if self._clients:

@@ -25,7 +25,7 @@ from vigie.filter.datapath import DataPath, layout_dir
 from vigie.filter.engine import Engine
 from vigie.filter.hold_process import HoldProcess
 from vigie.filter.journal import Journal
-from vigie.filter.loop import ProbeSender
+from vigie.filter.loop import NONCE_S, ProbeSender
 from vigie.filter.migrate import Migration
 from vigie.filter.operations import Operations
 from vigie.host.clock import SystemClock
@@ -261,13 +261,13 @@ class Daemon:
                 await asyncio.to_thread(surroundings.ask_gateways, seen)
 
     async def _probe(self, ports: tuple[str, str]) -> None:
-        """Loop probes; a new sender when the box's MAC changes."""
-        nonce = int(self._datapath.control["probe_nonce"])
+        """Loop probes; a new sender when the box's MAC changes, and each minute for another nonce."""
         while True:
             mac = self._datapath.control["box_mac"].tobytes()[:6]
+            until = self._engine.now + NONCE_S
             try:
-                async with _sender(ports, mac, nonce) as sender:
-                    while self._datapath.control["box_mac"].tobytes()[:6] == mac:
+                async with _sender(ports, mac, self._engine.new_probe_nonce()) as sender:
+                    while self._engine.now < until and self._datapath.control["box_mac"].tobytes()[:6] == mac:
                         sender.send()
                         await asyncio.sleep(self._config.loop.interval_ms / 1000)
                         self._engine.check_loop()

@@ -32,7 +32,7 @@ from vigie.filter.recorder import MacMoved, ProbeSeen, findings, is_onlink
 from vigie.filter.surroundings import Surroundings
 from vigie.filter.zones import Address, Alert, AlertKind, GatewaySeen, HostSeen, Link, Observation, Zones, inbound_mode
 from vigie.host.clock import Clock
-from vigie.host.net import PORT_FORWARDING, Net
+from vigie.host.net import PORT_DISABLED, PORT_FORWARDING, Net
 from vigie.host.trusted_clock import ClockReader, Time
 
 log = logging.getLogger("vigie.filter")
@@ -102,7 +102,8 @@ class Engine:
             settings.set_event_rates({EventKind[k.upper()]: rate for k, rate in config.rates.events.items()})
             settings.set_box_ports([(p.port, p.proto) for p in config.page_ports])
             settings.set_feature(abi.F_RESOLVED, True)
-            settings.set_probe_nonce(secrets.randbits(64))
+            if not config.loop.enabled:
+                settings.set_probe_nonce(0)
             settings.set_loop_port(None)
             self.install_essential_ports()
             self.apply_policy()
@@ -216,8 +217,11 @@ class Engine:
             settings.set_box_addresses([a.ip for a in seen.addresses][: abi.BOX_ADDR_MAX])
             settings.set_onlink(seen.onlink)
         self.seen = seen
-        if self.guard.blocked and seen.ports[BLOCKED_PORT].port_state == PORT_FORWARDING:
-            self._set_port_state(False)  # a link that went down and up forwards again
+        port = seen.ports[BLOCKED_PORT]
+        if self.guard.blocked and port.port_state == PORT_FORWARDING:
+            self._close_port()  # a link that went down and up forwards again
+        elif not self.guard.blocked and port.carrier and port.port_state == PORT_DISABLED:
+            self._set_port_state(True)  # closed by a daemon that was killed before it could open it
         waiting = not seen.gateways
         for address, mac in seen.gateways:
             behind = self._port_of(mac) if mac is not None else None
@@ -269,6 +273,12 @@ class Engine:
         """The box's own probe came back."""
         self._loop(self.guard.seen(ns))
 
+    def new_probe_nonce(self) -> int:
+        """A nonce for the probes from now on; the data path knows no other."""
+        nonce = secrets.randbits(64) or 1
+        self.datapath.settings.set_probe_nonce(nonce)
+        return nonce
+
     def check_loop(self) -> None:
         """Probes seen by the data path (events may be lost), and time."""
         self.on_probe(int(max(self.datapath.state["probe_seen_ns"])))
@@ -278,16 +288,26 @@ class Engine:
         if change is None:
             return
         blocked = change is Change.BLOCK
-        self.datapath.settings.set_loop_port(BLOCKED_PORT if blocked else None)
-        self._set_port_state(not blocked)
+        if blocked:
+            self._close_port()
+        else:
+            self.datapath.settings.set_loop_port(None)
+            self._set_port_state(True)
         self.alert(Alert(AlertKind.LOOP if blocked else AlertKind.LOOP_GONE, BLOCKED_PORT))
 
-    def _set_port_state(self, forwarding: bool) -> None:
-        """The bridge's own state, for frames that the bridge floods; `loop_port` alone stops what comes in."""
+    def _close_port(self) -> None:
+        """The bridge's port first: `loop_port` tells the data path that nothing leaves by it any more."""
+        closed = self._set_port_state(False)
+        self.datapath.settings.set_loop_port(BLOCKED_PORT if closed else None)
+
+    def _set_port_state(self, forwarding: bool) -> bool:
+        """The bridge's own state, for frames that the bridge forwards; the data path stops what comes in."""
         try:
             self.net.set_port_state(self.ports[BLOCKED_PORT], forwarding)
         except KernelError as e:
             log.warning("%s", e)
+            return False
+        return True
 
     # ---- local decisions ---------------------------------------------------------------------------------------
 
