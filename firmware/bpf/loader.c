@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: EUPL-1.2
 /* vigie-early: filtering before anything else runs.
  *
- *   vigie-early --ports A,B [--bridge br0] [--object FILE] [--pin DIR] [--image FILE]...
+ *   vigie-early --ports A,B|auto [--bridge br0] [--object FILE] [--pin DIR] [--image FILE]... [--owner USER]
+ *               [--plain] [--report FILE] [--kmsg] [--wait SECONDS] [--sysfs DIR]
  *
  * Loads the data path, gives it the first base image that proves whole (size, magic, SHA-256), attaches it to both
  * ports, and only then makes the bridge and sets it up: no frame is ever forwarded unfiltered. Maps are pinned where
- * `vigie filter` finds them (DIR/v<layout>/<map>). Started again over a running data path it changes nothing but what
- * is missing. Parses nothing but the image's header.
+ * `vigie filter` finds them (DIR/v<layout>/<map>), and belong to USER. Started again over a running data path it changes
+ * nothing but what is missing. Parses nothing but the image's header.
  *
- * Exit: 0 in force; 3 in force without a base; 1 not in force (the message says why); 2 usage.
+ * auto: the two Ethernet interfaces with hardware behind them (ports.h); waits at most SECONDS (10) for the second.
+ * --plain: the bridge alone, and no program on the ports: the fail policy.
+ * --report, --kmsg: what was done, as JSON in a file and as a line of the kernel's log.
+ *
+ * Exit: 0 in force; 3 in force without a base; 1 not in force (the message says why); 2 usage; 4 auto found no two ports.
  */
 #define _GNU_SOURCE
 #include <bpf/bpf.h>
@@ -19,6 +24,7 @@
 #include <linux/types.h>
 #include <net/if.h>
 #include <openssl/evp.h>
+#include <pwd.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -32,9 +38,10 @@
 
 #include "layout.h"
 #include "netlink.h"
+#include "options.h"
+#include "ports.h"
 #include "verdicts.h"
 
-#define IMAGES_MAX 4
 #define IMAGE_PAGES_MAX (1u << 16)	/* 256 MiB */
 
 /* Pinned maps: the ones of layout.h, as vigie.filter.abi.MAPS (a test compares). The others are private. */
@@ -44,13 +51,6 @@ static const char *const pinned[] = {
 	"counters", "decision",
 };
 
-static struct {
-	const char *object, *pin, *bridge, *ports[2], *images[IMAGES_MAX];
-	int image_count;
-} options = {
-	.object = "/usr/lib/vigie/filter.bpf.o", .pin = "/sys/fs/bpf/vigie", .bridge = "br0",
-};
-
 static double now_ms(void)
 {
 	struct timespec t;
@@ -58,16 +58,37 @@ static double now_ms(void)
 	return t.tv_sec * 1e3 + t.tv_nsec / 1e6;
 }
 
-static void __attribute__((noreturn, format(printf, 1, 2))) die(const char *format, ...)
+/* A line of the kernel's log: it is on the console before any journal is, and survives in its ring. */
+static void __attribute__((format(printf, 1, 2))) kernel_log(const char *format, ...)
 {
+	char line[400];
 	va_list args;
-	fputs("vigie-early: ", stderr);
+	int fd = options.kmsg ? open("/dev/kmsg", O_WRONLY | O_CLOEXEC) : -1, n;
+
+	if (fd < 0)
+		return;
+	n = snprintf(line, sizeof(line), "<5>VIGIE: ");
 	va_start(args, format);
-	vfprintf(stderr, format, args);
+	vsnprintf(line + n, sizeof(line) - n, format, args);
 	va_end(args);
-	fputc('\n', stderr);
-	exit(1);
+	if (write(fd, line, strlen(line)) < 0)
+		perror("vigie-early: /dev/kmsg");
+	close(fd);
 }
+
+static void __attribute__((noreturn, format(printf, 2, 3))) end(int code, const char *format, ...)
+{
+	char text[360];
+	va_list args;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	fprintf(stderr, "vigie-early: %s\n", text);
+	kernel_log("not in force: %s", text);
+	exit(code);
+}
+
+#define die(...) end(1, __VA_ARGS__)
 
 /* libbpf's own words help when the kernel refuses the object; elsewhere it complains of what is no fault here (a hook
  * that exists already). */
@@ -224,42 +245,35 @@ static void attach(struct bpf_object *object, const char *program, int ifindex, 
 		die("%s does not attach to device %d: %s", program, ifindex, strerror(-e));
 }
 
-/* ---- command line ---- */
-
-static void __attribute__((noreturn)) usage(void)
+static void detach(int ifindex)
 {
-	fputs("usage: vigie-early --ports A,B [--bridge NAME] [--object FILE] [--pin DIR] [--image FILE]...\n", stderr);
-	exit(2);
+	LIBBPF_OPTS(bpf_tc_hook, both, .ifindex = ifindex, .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS);
+	int e = bpf_tc_hook_destroy(&both);
+	if (e && e != -ENOENT && e != -EINVAL)	/* there was none */
+		die("device %d keeps its programs: %s", ifindex, strerror(-e));
 }
 
-static void read_options(int argc, char **argv)
+/* `vigie filter` has no right to files of root: it gets the pins, and may pass through their file system, whose root
+ * systemd closes (mode 0700). */
+static void give_pins(const struct passwd *user)
 {
-	for (int i = 1; i < argc; i += 2) {
-		if (i + 1 >= argc)
-			usage();
-		char *value = argv[i + 1];
-		if (!strcmp(argv[i], "--ports")) {
-			char *comma = strchr(value, ',');
-			if (!comma)
-				usage();
-			*comma = 0;
-			options.ports[0] = value;
-			options.ports[1] = comma + 1;
-		} else if (!strcmp(argv[i], "--bridge")) {
-			options.bridge = value;
-		} else if (!strcmp(argv[i], "--object")) {
-			options.object = value;
-		} else if (!strcmp(argv[i], "--pin")) {
-			options.pin = value;
-		} else if (!strcmp(argv[i], "--image") && options.image_count < IMAGES_MAX) {
-			options.images[options.image_count++] = value;
-		} else {
-			usage();
-		}
+	char path[640];
+	struct stat st;
+
+	for (int i = -2; i < (int)(sizeof(pinned) / sizeof(*pinned)); i++) {
+		if (i < 0)
+			snprintf(path, sizeof(path), i == -2 ? "%s" : "%s/v%d", options.pin, LAYOUT_VERSION);
+		else
+			snprintf(path, sizeof(path), "%s/v%d/%s", options.pin, LAYOUT_VERSION, pinned[i]);
+		if (stat(path, &st) || (st.st_uid != user->pw_uid && chown(path, user->pw_uid, user->pw_gid)))
+			die("%s: cannot be given to %s: %s", path, options.owner, strerror(errno));
 	}
-	if (!options.ports[0] || strlen(options.bridge) >= IFNAMSIZ || !strcmp(options.ports[0], options.ports[1]))
-		usage();
+	snprintf(path, sizeof(path), "%s/..", options.pin);
+	if (stat(path, &st) || ((st.st_mode & 0111) != 0111 && chmod(path, (st.st_mode & 07777) | 0111)))
+		die("%s: cannot be opened for %s: %s", path, options.owner, strerror(errno));
 }
+
+/* ---- ports and bridge ---- */
 
 static void step(int error, const char *what, const char *device)
 {
@@ -267,22 +281,103 @@ static void step(int error, const char *what, const char *device)
 		die("%s: %s: %s", device, what, strerror(-error));
 }
 
+/* Fills options.ports. A third port is left alone: nothing is bridged that nobody thought of. */
+static void choose_ports(void)
+{
+	static struct port found[PORTS_MAX];
+	int count = 0;
+
+	for (double begin = now_ms(); ; usleep(50 * 1000)) {
+		count = find_ports(options.sysfs, options.bridge, found);
+		if (count < 0)
+			die("%s: cannot be read: %s", options.sysfs, strerror(-count));
+		if (count >= 2 || now_ms() - begin >= options.wait * 1e3)
+			break;
+	}
+	if (count < 2)
+		end(4, "two Ethernet ports are needed, %s found within %d s",
+		    count ? found[0].name : "none was", options.wait);
+	for (int i = 2; i < count; i++) {
+		fprintf(stderr, "vigie-early: port %s is left alone: %s and %s are the first two by their place on the bus\n",
+			found[i].name, found[0].name, found[1].name);
+		kernel_log("port %s is left alone", found[i].name);
+	}
+	options.ports[0] = found[0].name;
+	options.ports[1] = found[1].name;
+}
+
+/* The bridge over both ports, forwarding when this returns. `object`: for the program on the bridge itself, or NULL.
+ * mac: the first port's; one of the bridge's own accord would change with the ports. */
+static void make_bridge(struct bpf_object *object, const int ifindex[2], const uint8_t mac[6])
+{
+	step(nl_bridge_create(options.bridge), "making the bridge", options.bridge);
+	int bridge = if_nametoindex(options.bridge);
+	if (object)
+		attach(object, "vigie_own", bridge, BPF_TC_EGRESS);
+	else
+		detach(bridge);
+	for (int i = 0; i < 2; i++) {
+		step(nl_no_address(ifindex[i]), "keeping addresses away", options.ports[i]);
+		step(nl_set_master(ifindex[i], bridge), "joining the bridge", options.ports[i]);
+	}
+	step(nl_set_mac(bridge, mac), "setting the MAC", options.bridge);
+	step(nl_set_up(bridge), "setting up", options.bridge);
+	for (int i = 0; i < 2; i++)
+		step(nl_set_up(ifindex[i]), "setting up", options.ports[i]);
+}
+
+/* The one line of JSON, to standard output and to the report. A report that cannot be written is no reason to stop. */
+static void __attribute__((format(printf, 1, 2))) tell(const char *format, ...)
+{
+	char line[512], path[600];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	puts(line);
+	kernel_log("%s", line);
+	if (!options.report)
+		return;
+	snprintf(path, sizeof(path), "%s.new", options.report);
+	FILE *file = fopen(path, "we");
+	if (!file || fprintf(file, "%s\n", line) < 0 || fclose(file) || rename(path, options.report))
+		fprintf(stderr, "vigie-early: %s: cannot be written: %s\n", options.report, strerror(errno));
+}
+
+static int bridge_plainly(const int ifindex[2], const uint8_t mac[6], double begin)
+{
+	for (int i = 0; i < 2; i++)
+		detach(ifindex[i]);
+	make_bridge(NULL, ifindex, mac);
+	tell("{\"early\": {\"plain\": true, \"ports\": [\"%s\", \"%s\"], \"forward_ms\": %.1f, \"at\": %.3f}}",
+	     options.ports[0], options.ports[1], now_ms() - begin, now_ms() / 1e3);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	double begin = now_ms();
 	struct image image = {};
+	struct passwd *owner = 0;
 	uint32_t mtu[2] = {};
 	uint8_t mac[6] = {}, first[6] = {};
 	int ifindex[2];
 
 	read_options(argc, argv);
 	libbpf_set_print(report);
+	if (options.owner && !(owner = getpwnam(options.owner)))
+		die("there is no user %s", options.owner);
+	if (options.automatic)
+		choose_ports();
 	for (int i = 0; i < 2; i++) {
 		ifindex[i] = if_nametoindex(options.ports[i]);
 		if (!ifindex[i])
 			die("port %s does not exist", options.ports[i]);
 		step(nl_read_link(ifindex[i], i ? mac : first, &mtu[i]), "reading the device", options.ports[i]);
 	}
+	if (options.plain)
+		return bridge_plainly(ifindex, first, begin);
 	for (int i = 0; i < options.image_count && !image.bytes; i++) {
 		const char *wrong = map_image(options.images[i], &image);
 		if (wrong)
@@ -303,23 +398,18 @@ int main(int argc, char **argv)
 	}
 	double filtering = now_ms();
 
-	step(nl_bridge_create(options.bridge), "making the bridge", options.bridge);
-	int bridge = if_nametoindex(options.bridge);
-	attach(object, "vigie_own", bridge, BPF_TC_EGRESS);
-	for (int i = 0; i < 2; i++)
-		step(nl_set_master(ifindex[i], bridge), "joining the bridge", options.ports[i]);
-	/* a MAC of its own accord would change with the ports; `vigie filter` gives it the first port's too */
-	step(nl_set_mac(bridge, first), "setting the MAC", options.bridge);
-	memcpy(control->box_mac, first, sizeof(first));
-	step(nl_set_up(bridge), "setting up", options.bridge);
-	for (int i = 0; i < 2; i++)
-		step(nl_set_up(ifindex[i]), "setting up", options.ports[i]);
+	memcpy(control->box_mac, first, sizeof(first));	/* `vigie filter` gives the bridge the first port's too */
+	make_bridge(object, ifindex, first);
 
 	double forwarding = now_ms();
+	if (owner)
+		give_pins(owner);
 	char serial[24] = "null";	/* of the base installed now; one that was in force before stays unread */
 	if (fresh)
 		snprintf(serial, sizeof(serial), "%llu", (unsigned long long)image.serial);
-	printf("{\"early\": {\"base\": %s, \"serial\": %s, \"fresh\": %s, \"filter_ms\": %.1f, \"forward_ms\": %.1f}}\n",
-	       based ? "true" : "false", serial, fresh ? "true" : "false", filtering - begin, forwarding - begin);
+	tell("{\"early\": {\"base\": %s, \"serial\": %s, \"fresh\": %s, \"filter_ms\": %.1f, \"forward_ms\": %.1f, "
+	     "\"ports\": [\"%s\", \"%s\"], \"at\": %.3f}}",
+	     based ? "true" : "false", serial, fresh ? "true" : "false", filtering - begin, forwarding - begin,
+	     options.ports[0], options.ports[1], forwarding / 1e3);
 	return based ? 0 : 3;
 }

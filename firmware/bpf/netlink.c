@@ -101,6 +101,20 @@ int nl_bridge_create(const char *name)
 	return change(&r);
 }
 
+int nl_no_address(int ifindex)
+{
+	struct request r;
+
+	start(&r, RTM_NEWLINK, 0, ifindex);
+	struct rtattr *families = put(&r, IFLA_AF_SPEC, 0, 0);
+	struct rtattr *family = put(&r, AF_INET6, 0, 0);
+	put_u8(&r, IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
+	end(&r, family);
+	end(&r, families);
+	int error = change(&r);
+	return error == -EAFNOSUPPORT || error == -EOPNOTSUPP ? 0 : error;	/* a kernel without IPv6 */
+}
+
 int nl_set_master(int ifindex, int master)
 {
 	struct request r;
