@@ -124,7 +124,7 @@ def test_a_fixed_address_with_its_route_and_dns_comes_and_goes(place: Place) -> 
     place.wish(WISH)
     with place.service() as service:
         assert place.addresses() == {"192.168.1.20/24"} and place.routes() == [("192.168.1.1", METRIC)]
-        assert (place.paths.run / RESOLV).read_text() == "nameserver 192.168.1.1\nnameserver 9.9.9.9\n"
+        assert (place.paths.run_address / RESOLV).read_text() == "nameserver 192.168.1.1\nnameserver 9.9.9.9\n"
         assert place.router.run("ping", "-c1", "-W2", "192.168.1.20").code == 0
         place.wish(WISH | {"address": "192.168.1.21/24"})
         service.turn()
@@ -135,7 +135,7 @@ def test_a_fixed_address_with_its_route_and_dns_comes_and_goes(place: Place) -> 
         place.wish(addressing.DHCP)
         service.turn()
         assert "192.168.1.21/24" not in place.addresses() and place.routes() == []
-        assert not (place.paths.run / RESOLV).exists()
+        assert not (place.paths.run_address / RESOLV).exists()
 
 
 def test_an_address_that_somebody_has_is_not_taken(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

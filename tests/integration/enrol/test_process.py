@@ -129,7 +129,7 @@ def test_a_clock_that_is_wrong_by_decades(box: Box, when: str) -> None:
         assert clock.word() == "signed" and abs(clock.now() - time.time()) < 30
         assert abs(clock.floor() - time.time()) < 30
     # a reboot with the same wrong clock: no anchor, a certificate that looks expired in 2040
-    (box.config.paths.run / "clock.json").unlink()
+    (box.config.paths.run_enrol / "clock.json").unlink()
     with _running(box, when) as process:
         end = time.monotonic() + 60
         while TrustedClock(box.config).word() != "signed":

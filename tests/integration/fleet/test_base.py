@@ -231,7 +231,7 @@ def test_metadata_that_expired_half_a_year_ago(town: Town, publisher: Publisher,
     box, department = updating, town.department
     version = box.filter.version
     box.stop("update")
-    (box.enrolled.config.paths.run / "clock.json").unlink()  # as at a reboot: nobody has told the time yet
+    (box.enrolled.config.paths.run_enrol / "clock.json").unlink()  # as at a reboot: nobody has told the time yet
     for _again in range(2):
         said = box.look(ahead_days=190)
         assert (said["code"], said["version"]) == (Code.EXPIRED, version), said

@@ -61,7 +61,7 @@ def test_an_old_order_of_the_same_box_and_one_of_another(
 
 def test_a_command_again_and_one_of_another_box(town: Town, new_box: Callable[[], BoxSide], capture: Capture) -> None:
     box, other = _linked(new_box), _linked(new_box)
-    restarted = box.enrolled.config.paths.run / "restart" / "update"
+    restarted = box.enrolled.config.paths.run_link / "restart" / "update"
     for one in (box, other):
         town.department.cli("command", "restart", one.name, "update").require()
         one.until(lambda: _commands(town) == [], "the command was done")

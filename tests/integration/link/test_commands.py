@@ -95,13 +95,13 @@ def test_restart_of_a_service(fleet: Fleet) -> None:
     number = ident()
     send(fleet, number, "restart", args={"service": "update"})
     assert answer(fleet, number).result is Result.DONE
-    assert (fleet.box.config.paths.run / "restart" / "update").is_file()
+    assert (fleet.box.config.paths.run_link / "restart" / "update").is_file()
 
 
 def test_restart_of_something_else(fleet: Fleet) -> None:
     send(fleet, ident(), "restart", args={"service": "../../etc/passwd"})
     refusal(fleet, Code.MALFORMED)
-    assert not (fleet.box.config.paths.run / "restart").exists()
+    assert not (fleet.box.config.paths.run_link / "restart").exists()
 
 
 def test_diagnostics_only_with_consent(fleet: Fleet) -> None:
@@ -153,7 +153,8 @@ def test_announcement_pokes_the_updater(fleet: Fleet) -> None:
     send(fleet, number, "self-test")
     answer(fleet, number)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.bind(str(fleet.box.config.paths.run / "update.sock"))
+        fleet.box.config.paths.run_update.mkdir(parents=True)
+        sock.bind(str(fleet.box.config.paths.run_update / "update.sock"))
         sock.settimeout(10)
         fleet.department.say("vigie/v1/all/down/base", announcement)
         assert sock.recv(64) == b"look"

@@ -388,14 +388,14 @@ def test_the_service_looks_when_told(box: Box, repository: Simulator) -> None:
         _until(lambda: box.version == 1)
         repository.release(repository.add(base(2)), repository.add_delta(1, 2))
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.connect(str(box.config.paths.run / "update.sock"))
+            sock.connect(str(box.config.paths.run_update / "update.sock"))
             sock.send(b"something else")
             sock.send(LOOK)
         _until(lambda: box.version == 2)
     finally:
         service.stop()
         thread.join(10)
-    assert not thread.is_alive() and not (box.config.paths.run / "update.sock").exists()
+    assert not thread.is_alive() and not (box.config.paths.run_update / "update.sock").exists()
 
 
 def test_the_service_begins_when_the_box_is_enrolled(box: Box, repository: Simulator) -> None:

@@ -1,4 +1,4 @@
-"""The box's own configuration: the domain is needed, the rest has defaults, each mistake names its line."""
+"""The box's own configuration: the domain is the trust folder's, the rest has defaults, each mistake names its line."""
 
 from __future__ import annotations
 
@@ -55,8 +55,6 @@ page: {address: "127.0.0.1", port: 8080}
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
-        ("", 1, "`domain` is missing"),
-        ("model: vigie-cm4\n", 1, "`domain` is missing"),
         ("domain: Vigie.Lab\n", 1, "lower case"),
         ("domain: a..b\n", 1, "no domain name"),
         ("domain: 42\n", 1, "a domain name"),
@@ -83,3 +81,34 @@ def test_mistakes_name_file_and_line(text: str, line: int, words: str) -> None:
         parse(text, "box.yaml")
     assert str(caught.value).startswith(f"box.yaml:{line}: "), str(caught.value)
     assert words in str(caught.value)
+
+
+def _image(tmp_path: Path, domain: str | None, more: str = "") -> Path:
+    (tmp_path / "trust").mkdir()
+    if domain is not None:
+        (tmp_path / "trust" / "domain").write_text(domain)
+    path = tmp_path / "box.yaml"
+    path.write_text(f"paths: {{trust: {tmp_path}/trust}}\n{more}")
+    return path
+
+
+def test_the_domain_is_the_trust_folders(tmp_path: Path) -> None:
+    config = load(_image(tmp_path, "vigie.lab\n"))
+    assert (config.domain, config.enrol_host) == ("vigie.lab", "enrol.vigie.lab")
+
+
+def test_a_written_domain_counts_more(tmp_path: Path) -> None:
+    assert load(_image(tmp_path, "vigie.lab\n", "domain: other.lab\n")).domain == "other.lab"
+
+
+def test_an_image_without_a_department_serves_its_page_and_names_no_host(tmp_path: Path) -> None:
+    config = load(_image(tmp_path, None))
+    assert config.page.port == 80
+    with pytest.raises(ConfigError, match="without a trust folder"):
+        _ = config.mqtt_host
+
+
+@pytest.mark.parametrize("text", ["", "Vigie.Lab", "a..b", "x" * 201, "a b", "\0"])
+def test_a_spoilt_domain_is_named(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"trust/domain:1: .* is no domain name"):
+        load(_image(tmp_path, text))

@@ -149,8 +149,8 @@ def test_spoilt_files_count_as_none(tmp_path: Path, text: str) -> None:
     clock = _box(tmp_path, clocks)
     clock.boot()
     (tmp_path / "state" / "clock" / "floor").write_text(text)
-    (tmp_path / "run").mkdir(exist_ok=True)
-    (tmp_path / "run" / "clock.json").write_text(text)
+    (tmp_path / "run" / "enrol").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "run" / "enrol" / "clock.json").write_text(text)
     assert clock.floor() == BUILT
     assert clock.boot() == Time(BUILT, "floor")
 

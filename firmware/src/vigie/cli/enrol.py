@@ -114,7 +114,7 @@ def _reset(args: argparse.Namespace) -> int:
     reset.ask(config.paths, what)
     end = time.monotonic() + RESET_S
     service: Service | None = None
-    with reset.lock(config.paths.run) as mine:
+    with reset.lock(config.paths.run_enrol) as mine:
         if mine:
             service = Service(config)
         while reset.asked(config.paths) is not None:

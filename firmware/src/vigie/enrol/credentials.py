@@ -85,7 +85,7 @@ def doubt(paths: Paths, generation: str) -> None:
     Cheap and safe to repeat. Never raises: who doubts goes on trying.
     """
     try:
-        write_json(paths.run / DOUBT, {"generation": generation}, 0o660)
+        write_json(paths.run_doubt / DOUBT, {"generation": generation}, 0o660)
     except HostError as e:
         log.warning("%s", e)
 
@@ -93,10 +93,10 @@ def doubt(paths: Paths, generation: str) -> None:
 def doubted(paths: Paths) -> bool:
     """True once when the certificate in force was doubted; the doubt is taken away."""
     try:
-        value = read_json(paths.run / DOUBT)
+        value = read_json(paths.run_doubt / DOUBT)
         if value is None:
             return False
-        remove(paths.run / DOUBT)
+        remove(paths.run_doubt / DOUBT)
         return value.get("generation") == load(paths).generation
     except (HostError, NotEnrolled):
         return False

@@ -18,7 +18,7 @@ from vigie.enrol import layout
 from vigie.enrol.store import Store
 from vigie.errors import HostError
 from vigie.host.boxconfig import BoxConfig, Paths
-from vigie.host.files import read_json, remove, write_json
+from vigie.host.files import read_json, remove, sync_folder, write_json
 
 REQUEST: Final = "reset.json"
 LOCK: Final = "enrol.lock"
@@ -80,10 +80,20 @@ def configuration(config: BoxConfig) -> None:
     if store.granted() is not None:
         store.forget()
     layout.withdraw(paths)
-    for folder in (paths.link, paths.update, paths.state / "address"):
-        try:
-            shutil.rmtree(folder)
-        except FileNotFoundError:
-            continue
-        except OSError as e:
-            raise HostError(f"{folder}: cannot be removed ({e.strerror})") from e
+    for folder in (paths.link, paths.update, paths.address):
+        _empty(folder)
+
+
+def _empty(folder: Path) -> None:
+    """Removes what is in a folder; the folder stays, for it belongs to a service of another user. Raises HostError."""
+    try:
+        for entry in folder.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+        sync_folder(folder)
+    except FileNotFoundError:
+        return
+    except OSError as e:
+        raise HostError(f"{folder}: cannot be emptied ({e.strerror})") from e

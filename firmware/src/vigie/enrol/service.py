@@ -28,7 +28,7 @@ from vigie.errors import HostError
 from vigie.host.boxconfig import BoxConfig
 from vigie.host.monitor import Monitor, What
 from vigie.host.net import Net
-from vigie.host.systemd import notify
+from vigie.host.systemd import Watchdog, notify
 from vigie.host.trusted_clock import TrustedClock
 
 log = logging.getLogger("vigie.enrol")
@@ -76,13 +76,17 @@ class Service:
     def run(self) -> int:
         """Until SIGTERM or SIGINT; its exit code. HostError when another one runs."""
         stop = _Stop()
-        with reset.lock(self.config.paths.run) as mine:
+        with reset.lock(self.config.paths.run_enrol) as mine:
             if not mine:
-                raise HostError(f"{self.config.paths.run / reset.LOCK}: another `vigie enrol run` holds it; stop it")
+                raise HostError(
+                    f"{self.config.paths.run_enrol / reset.LOCK}: another `vigie enrol run` holds it; stop it"
+                )
             with stop, contextlib.closing(Monitor()) as monitor:
                 self.start()
                 notify("READY=1")
+                watchdog = Watchdog()
                 while not stop.asked:
+                    watchdog.turn()
                     wait = self.turn()
                     if wait > 0:
                         select.select([stop.fileno(), monitor.fileno()], [], [], min(wait, TURN_S))

@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
@@ -23,6 +21,7 @@ from vigie.filter.api import Api, Hub
 from vigie.filter.config import Config
 from vigie.filter.datapath import DataPath, layout_dir
 from vigie.filter.engine import Engine
+from vigie.filter.heartbeat import Heartbeat
 from vigie.filter.hold_process import HoldProcess
 from vigie.filter.journal import Journal
 from vigie.filter.loop import NONCE_S, ProbeSender
@@ -31,6 +30,7 @@ from vigie.filter.operations import Operations
 from vigie.host.clock import SystemClock
 from vigie.host.monitor import Monitor
 from vigie.host.net import Net
+from vigie.host.systemd import Watchdog, notify
 from vigie.host.trusted_clock import ClockReader
 
 log = logging.getLogger("vigie.filter")
@@ -112,7 +112,8 @@ class Daemon:
             ("time", self._tick),
             ("surroundings", self._watch_surroundings),
             ("changes", self._watch_changes),
-            ("watchdog", self._watchdog),
+            ("watchdog", Watchdog().keep),
+            ("heartbeat", Heartbeat(self._config.socket.parent, self._engine).keep),
         ]
         if self._config.loop.enabled:
             work.append(("probes", lambda: self._probe(ports)))
@@ -274,13 +275,6 @@ class Daemon:
             except OSError as e:
                 raise LinkError(f"loop probes: {e.strerror}", e.errno or 0) from e
 
-    async def _watchdog(self) -> None:
-        """Tells systemd that the loop turns, at half the period it asks for."""
-        period = int(os.environ.get("WATCHDOG_USEC", "0") or 0) / 2e6
-        while period:
-            notify("WATCHDOG=1")
-            await asyncio.sleep(period)
-
     def _hold_changed(self, alive: bool) -> None:
         """Frames are held only while somebody reads them."""
         try:
@@ -299,13 +293,3 @@ async def _sender(ports: tuple[str, str], mac: bytes, nonce: int) -> AsyncIterat
         yield sender
     finally:
         sender.close()
-
-
-def notify(text: str) -> None:
-    """A line to systemd, when it listens (sd_notify(3))."""
-    path = os.environ.get("NOTIFY_SOCKET", "")
-    if not path:
-        return
-    address = "\0" + path[1:] if path.startswith("@") else path
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.sendto(text.encode(), address)

@@ -26,7 +26,7 @@ from vigie.host.files import read_json, remove, write_atomic, write_json
 from vigie.host.monitor import Monitor, What
 from vigie.host.net import Link, Net
 from vigie.host.netlink import converse
-from vigie.host.systemd import notify
+from vigie.host.systemd import Watchdog, notify
 
 log = logging.getLogger("vigie.address")
 
@@ -66,7 +66,9 @@ class Service:
             signal.signal(number, lambda *_frame: write.send(b"."))
         with read, write, contextlib.closing(Monitor()) as monitor:
             notify("READY=1")
+            watchdog = Watchdog()
             while True:
+                watchdog.turn()
                 try:
                     self.turn()
                 except (HostError, LinkError) as e:
@@ -127,10 +129,10 @@ class Service:
             if wish is None or wish.address != before.address:
                 self._drop(link, before.address)
         if wish is None:
-            remove(self._config.paths.run / RESOLV)
+            remove(self._config.paths.run_address / RESOLV)
             return
         self._add(link, wish.address)
-        write_atomic(self._config.paths.run / RESOLV, addressing.resolv(wish.dns).encode())
+        write_atomic(self._config.paths.run_address / RESOLV, addressing.resolv(wish.dns).encode())
         log.info("fixed address %s, gateway %s", wish.address, wish.gateway)
 
     def _restore(self, link: Link, seen: Seen) -> None:

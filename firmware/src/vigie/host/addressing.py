@@ -57,12 +57,12 @@ class AddressError(UsageError):
 
 def request_path(paths: Paths) -> Path:
     """Where the page leaves its wish."""
-    return paths.state / "address" / "request.json"
+    return paths.address / "request.json"
 
 
 def report_path(paths: Paths) -> Path:
     """Where `vigie address run` says what is in force."""
-    return paths.run / "address.json"
+    return paths.run_address / "address.json"
 
 
 def parse_form(form: Mapping[str, str]) -> Fixed:

@@ -1,7 +1,7 @@
 """Configuration of the box's services beside the filter: one YAML file for enrol, link, update, page and address.
 
-Only `domain` has no default: it names the department. The intervals are those of the fleet; the lab and tests shorten
-them.
+The department's domain is part of its trust folder (`trust/domain`), so that one configuration serves every image; here
+it may be written too. The intervals are those of the fleet; the lab and tests shorten them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import ipaddress
 import re
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -19,15 +19,23 @@ import yaml
 
 from vigie import settings
 from vigie.contract.identity import MODEL
+from vigie.errors import ConfigError, HostError
+from vigie.host.files import read_small
 from vigie.settings import fail, items, pairs, scalar
 
 DEFAULT_PATH: Final = Path("/etc/vigie/box.yaml")
 DEFAULT_MODEL: Final = "vigie-cm4"
+DOMAIN: Final = "domain"
+"""File of the trust folder that names the department."""
+DOMAIN_MAX: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """Folders and sockets. trust: from the image, read-only; identity: survives a configuration reset; run: tmpfs."""
+    """Folders and sockets. trust: from the image, read-only; identity: survives a configuration reset; run: tmpfs.
+
+    Below `state` and `run` each service has a folder of its own, which it alone may write: they are different users.
+    """
 
     trust: Path = Path("/usr/share/vigie/trust")
     identity: Path = Path("/identity")
@@ -49,6 +57,36 @@ class Paths:
     def update(self) -> Path:
         """Folder of the update's state: TUF metadata, downloads."""
         return self.state / "update"
+
+    @property
+    def address(self) -> Path:
+        """Folder of the page's wish for an address."""
+        return self.state / "address"
+
+    @property
+    def run_enrol(self) -> Path:
+        """Of this boot: the trusted clock's anchor, the lock of enrolment."""
+        return self.run / "enrol"
+
+    @property
+    def run_doubt(self) -> Path:
+        """Where whoever uses the operational certificate says that it was refused."""
+        return self.run / "doubt"
+
+    @property
+    def run_link(self) -> Path:
+        """Of this boot: where the link stands, restarts that it asks for."""
+        return self.run / "link"
+
+    @property
+    def run_update(self) -> Path:
+        """Of this boot: the socket at which the updater is told to look."""
+        return self.run / "update"
+
+    @property
+    def run_address(self) -> Path:
+        """Of this boot: the addresses in force, resolv.conf of a fixed one."""
+        return self.run / "address"
 
     @property
     def roots(self) -> Path:
@@ -141,7 +179,7 @@ class BoxConfig:
     enrol` may set the machine's clock.
     """
 
-    domain: str
+    domain: str = ""
     model: str = DEFAULT_MODEL
     bridge: str = "br0"
     set_clock: bool = True
@@ -155,17 +193,26 @@ class BoxConfig:
     @property
     def enrol_host(self) -> str:
         """Name of the authority."""
-        return f"enrol.{self.domain}"
+        return f"enrol.{self._named()}"
 
     @property
     def mqtt_host(self) -> str:
         """Name of the broker."""
-        return f"mqtt.{self.domain}"
+        return f"mqtt.{self._named()}"
 
     @property
     def update_host(self) -> str:
         """Name of the repository."""
-        return f"maj.{self.domain}"
+        return f"maj.{self._named()}"
+
+    def _named(self) -> str:
+        if not self.domain:
+            raise ConfigError(
+                str(self.paths.trust / DOMAIN),
+                None,
+                "no department is named: the image was built without a trust folder",
+            )
+        return self.domain
 
     def address_of(self, host: str) -> str:
         """What to connect to for a host: its configured address, else the name itself (DNS)."""
@@ -199,7 +246,7 @@ def is_host(text: str) -> bool:
 
 def _domain(node: yaml.Node, where: str, name: str) -> str:
     text = str(scalar(node, where, name, "a domain name such as vigie.mondepartement.fr", (str,)))
-    if not is_host(text) or len(text) > 200:
+    if not is_host(text) or len(text) > DOMAIN_MAX:
         raise fail(node, where, f"`{name}`: `{text}` is no domain name in lower case such as vigie.mondepartement.fr")
     return text
 
@@ -279,8 +326,25 @@ _READER = settings.Reader(BoxConfig, "the box", LIMITS, _SPECIAL)
 
 
 def load(path: Path = DEFAULT_PATH) -> BoxConfig:
-    """The configuration in file `path`. Raises ConfigError."""
-    return _READER.load(path)
+    """The configuration in file `path`, with the domain of the trust folder unless it names one. Raises ConfigError."""
+    config = _READER.load(path)
+    return config if config.domain else replace(config, domain=_domain_of(config.paths.trust / DOMAIN))
+
+
+def _domain_of(path: Path) -> str:
+    """The domain in a file of one line; "" when there is none. Raises ConfigError."""
+    try:
+        data = read_small(path, 1024)
+    except HostError as e:
+        raise ConfigError(str(path), None, str(e)) from e
+    if data is None:
+        return ""
+    text = data.decode("ascii", "replace").strip()
+    if not is_host(text) or len(text) > DOMAIN_MAX:
+        raise ConfigError(
+            str(path), 1, f"`{text[:80]}` is no domain name in lower case such as vigie.mondepartement.fr"
+        )
+    return text
 
 
 def parse(text: str | bytes, where: str) -> BoxConfig:

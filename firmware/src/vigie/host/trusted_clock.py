@@ -1,7 +1,7 @@
 """What time it is, for a box whose own clock may say 1970, or what a lying NTP server told it.
 
 Two things are kept. The **floor** (`state/clock/floor`, on disk): the last time that the department signed, never
-lower than the image's build time; the present cannot be before it. The **anchor** (`run/clock.json`, gone at a
+lower than the image's build time; the present cannot be before it. The **anchor** (`run/enrol/clock.json`, gone at a
 reboot): a signed time and the value of CLOCK_BOOTTIME when it came, which no clock setting moves. From it:
 
 * with an anchor of this boot, now = signed time + what CLOCK_BOOTTIME counted since: word `signed`;
@@ -159,7 +159,7 @@ class ClockReader:
 
     def __init__(self, state: Path, run: Path, trust: Path, machine: Machine | None = None) -> None:
         self._floor_path = state / "clock" / "floor"
-        self._anchor_path = run / "clock.json"
+        self._anchor_path = run / "enrol" / "clock.json"
         self._build_path = trust / BUILD_TIME_FILE
         self._machine = machine or Kernel()
 

@@ -99,7 +99,7 @@ class Agent:
         self._look = asyncio.Event()
         self._memory = store.load_memory()
         self._steering = Steering(store, filter_port, self._now, self._answer, self._complaints)
-        self._executor = Executor(filter_port, config.paths.run, lambda: store.consent(clock.now()), self._collect)
+        self._executor = Executor(filter_port, config.paths.run_link, lambda: store.consent(clock.now()), self._collect)
         self._pump = Pump(filter_port, self._times, clock.now, self._add)
         self._backoff = Backoff(self._times.first_s, self._times.most_s)
         self._ports: Ports | None = None
@@ -312,7 +312,7 @@ class Agent:
         """One datagram: `vigie update` looks at the repository. When it is not there it will look by itself."""
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.setblocking(False)
-            sock.sendto(b"look", str(self._config.paths.run / UPDATE_SOCKET))
+            sock.sendto(b"look", str(self._config.paths.run_update / UPDATE_SOCKET))
 
     # ---- upward -----------------------------------------------------------------------------------------------
 

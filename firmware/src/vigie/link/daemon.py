@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import sys
-from typing import Final
 
 from vigie.host.boxconfig import BoxConfig
-from vigie.host.systemd import notify
+from vigie.host.systemd import Watchdog, notify
 from vigie.host.trusted_clock import TrustedClock
 from vigie.link.agent import Agent
 from vigie.link.filterclient import FilterClient
 from vigie.link.store import Store
-
-WATCHDOG_SHARE: Final = 3
 
 
 def run(config: BoxConfig) -> int:
@@ -32,7 +28,7 @@ async def _run(config: BoxConfig) -> int:
         loop.add_signal_handler(number, stop.set)
     clock = TrustedClock(config)
     agent = Agent(config, FilterClient(config.paths.filter_socket), clock, Store(config.paths))
-    watchdog = asyncio.create_task(_watchdog())
+    watchdog = asyncio.create_task(Watchdog().keep())
     notify("READY=1\nSTATUS=link")
     try:
         await agent.run(stop)
@@ -40,13 +36,3 @@ async def _run(config: BoxConfig) -> int:
         notify("STOPPING=1")
         watchdog.cancel()
     return 0
-
-
-async def _watchdog() -> None:
-    """As often as systemd asks (WatchdogSec=): a loop that hangs is restarted."""
-    every_us = os.environ.get("WATCHDOG_USEC", "")
-    if not every_us.isdigit():
-        return
-    while True:
-        notify("WATCHDOG=1")
-        await asyncio.sleep(int(every_us) / 1_000_000 / WATCHDOG_SHARE)

@@ -1,6 +1,6 @@
 """Doing a command: self-test, diagnostics with the mairie's consent, restart of a service.
 
-A restart is a request: the link has no privileges. It writes `<run>/restart/<service>`; a systemd path unit of the
+A restart is a request: the link has no privileges. It writes `<run>/link/restart/<service>`; a systemd path unit of the
 image (`vigie-restart@.path`, PathExists=) restarts the unit `vigie-<service>` and removes the file.
 """
 

@@ -5,7 +5,7 @@ settings.json   {"v":1, "version", "volunteer", "contact": {phone, name}|null, "
 commands.json   commands done · session: number of the last connection
 consent.json    written by the page: {"v":1, "at", "until"}: the mairie lets diagnostics be sent until then
 
-Where the link stands is `<run>/link-status.json`: it changes too often for a flash memory.
+Where the link stands is `<run>/link/link-status.json`: it changes too often for a flash memory.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Store:
         self._folder = paths.link
         self._trust = paths.trust / STEERING
         self._newer_trust = paths.update / STEERING
-        self._status = paths.run / STATUS
+        self._status = paths.run_link / STATUS
 
     @property
     def status_file(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
 import socket
@@ -10,6 +11,7 @@ import uvicorn
 
 from vigie.errors import HostError
 from vigie.host.boxconfig import BoxConfig
+from vigie.host.systemd import Watchdog, notify
 from vigie.page.app import application
 
 CONNECTIONS_MAX = 64
@@ -27,13 +29,23 @@ def listen(address: str, port: int) -> socket.socket:
         raise HostError(f"{address} port {port}: cannot listen ({e.strerror}); is another server there?") from e
 
 
+class _Server(uvicorn.Server):
+    """Tells systemd that it serves, and that its loop turns."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn calls it, with the sockets listening."""
+        await super().startup(sockets=sockets)
+        notify("READY=1")
+        self._alive = asyncio.create_task(Watchdog().keep())
+
+
 def run(config: BoxConfig) -> int:
     """Serves until SIGTERM; its exit code."""
     # uvicorn stops at a signal, then raises it again: a service that was told to stop has not failed.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_frame: None)
     with listen(config.page.address, config.page.port) as sock:
-        server = uvicorn.Server(
+        server = _Server(
             uvicorn.Config(
                 application(config),
                 http="h11",

@@ -40,6 +40,7 @@ from vigie import __version__
 from vigie.errors import HostError
 from vigie.host import tls
 from vigie.host.boxconfig import BoxConfig
+from vigie.host.systemd import Watchdog
 from vigie.host.trusted_clock import ClockReader
 
 from .codes import Code
@@ -76,6 +77,7 @@ class Fetcher(FetcherInterface):
         self._connection: HTTPSConnection | None = None
         self._late = False
         self._drained = False
+        self._watchdog = Watchdog()
         self.received = 0  # bytes of bodies, since the beginning
 
     def close(self) -> None:
@@ -239,6 +241,7 @@ class Fetcher(FetcherInterface):
         got = 0
         while chunk := response.read1(_CHUNK):
             got += len(chunk)
+            self._watchdog.turn()
             self.received += len(chunk)
             if got > most:
                 raise DownloadLengthMismatchError(f"{url}: more than the {most} bytes expected")

@@ -9,12 +9,13 @@ import select
 import signal
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import Final
 
 from vigie.errors import HostError
 from vigie.host.boxconfig import BoxConfig, UpdateIntervals
-from vigie.host.systemd import notify
+from vigie.host.systemd import Watchdog, notify
 
 from .base import BaseUpdate
 from .codes import FINE, Code
@@ -25,6 +26,8 @@ SOCKET: Final = "update.sock"
 LOOK: Final = b"look"
 #: How often a box that is not enrolled looks whether it is.
 ENROLLED_S: Final = 0.5
+#: A wait is cut into pieces of this length, for systemd's watchdog.
+TURN_S: Final = 30.0
 _DOUBLINGS_MAX: Final = 20
 _POLL_SPREAD: Final = 0.1
 
@@ -44,10 +47,11 @@ class Service:
 
     def __init__(self, config: BoxConfig, update: BaseUpdate, rnd: random.Random | None = None) -> None:
         self._times = config.intervals.update
-        self._path = config.paths.run / SOCKET
+        self._path = config.paths.run_update / SOCKET
         self._update = update
         self._rnd = rnd or random.Random()
         self._ending = threading.Event()
+        self._watchdog = Watchdog()
         self._wake, self._awake = socket.socketpair()
 
     def run(self) -> int:
@@ -91,8 +95,14 @@ class Service:
 
     def _told(self, sock: socket.socket, seconds: float) -> bool:
         """Waits for an announcement; True when one came."""
-        ready, _, _ = select.select([sock, self._awake], [], [], seconds)
-        return bool(sock in ready and drain(sock))
+        end = time.monotonic() + seconds
+        while not self._ending.is_set():
+            self._watchdog.turn()
+            left = max(0.0, end - time.monotonic())
+            ready, _, _ = select.select([sock, self._awake], [], [], min(left, TURN_S))
+            if ready or left <= TURN_S:
+                return bool(sock in ready and drain(sock))
+        return False
 
 
 def listen(path: Path) -> socket.socket:
