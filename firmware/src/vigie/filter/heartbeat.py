@@ -1,9 +1,9 @@
 """Proof of life for the guardian, which shares no code with this program: one small file on a tmpfs.
 
-`heartbeat.json`, beside the daemon's socket, at least every 2 s: {"at": CLOCK_MONOTONIC in seconds, "base": version of the
-base in force (0: none), "attached": the programs were on both ports and the bridge when last looked (at most 6 s ago),
-"loop": a port is closed because of a cabling loop}. No fsync: it is memory, and a heartbeat of before a power cut means
-nothing.
+`heartbeat.json`, beside the daemon's socket, at least every 2 s: {"at": CLOCK_MONOTONIC in seconds, "base": version of
+the base in force (0: none), "attached": the programs were on both ports and the bridge when last looked (at most 6 s
+ago), "loop": a port is closed because of a cabling loop}. No fsync: it is memory, and a heartbeat of before a power cut
+means nothing.
 """
 
 from __future__ import annotations
