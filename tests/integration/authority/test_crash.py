@@ -8,7 +8,6 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 
-import pytest
 from cryptography import x509
 
 from tests.integration.authority.conftest import Town
@@ -29,7 +28,6 @@ def ask(town: Town, box: SimBox, replies: dict[str, bytes]) -> None:
         return
 
 
-@pytest.mark.timeout(180)
 def test_killed_between_issue_and_reply(town: Town) -> None:
     """kill -9 while boxes enrol, again and again. Whatever was issued is issued once; what was answered stays true."""
     chance = random.Random(7)

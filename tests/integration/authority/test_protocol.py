@@ -254,7 +254,6 @@ def test_a_flood_of_unknown_serials(town: Town) -> None:
     assert len(town.department.admin.unknown(1000)) <= 1000
 
 
-@pytest.mark.timeout(180)
 def test_many_at_once(town: Town) -> None:
     """As in `make bench-enrol`, one in ten losing a reply; no box gets two certificates."""
     boxes = town.buy(80)

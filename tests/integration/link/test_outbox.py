@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.integration.link.conftest import Fleet
 from vigie.contract.upward import Alert
-from vigie.contract.words import Kind, Rule
+from vigie.contract.words import Kind, Order, Rule
 
 
 def test_rows_arrive_and_go(fleet: Fleet) -> None:
@@ -80,11 +80,14 @@ def test_what_does_not_follow_the_schema_stays(idle: Fleet) -> None:
 
 def test_a_broker_cannot_make_the_box_forget(fleet: Fleet) -> None:
     """`received` far beyond what was sent deletes nothing that was not."""
-    fleet.department.confirms = False
     boot = fleet.box.filter.journal.outbox.boot
     topic = f"vigie/v1/{fleet.box.name}/down/received"
     fleet.department.say(topic, b'{"v":1,"boot":"%s","upto":9007199254740991}' % boot.encode())
     fleet.department.say(topic, b'{"v":1,"boot":"nonsense"')
+    fleet.department.order(fleet.box.name, b"nonsense")  # its answer says that what came before it has been read
+    fleet.department.wait(lambda: bool(fleet.department.acks(Order.DESIRED)), "an answer")
+    fleet.department.wait(lambda: fleet.box.filter.waiting == 0, "the outbox empty")
+    fleet.department.confirms = False
     fleet.box.filter.add_alerts(3)
     fleet.department.wait(lambda: _heard(fleet) >= 3, "the rows sent")
     assert fleet.box.filter.waiting == 3

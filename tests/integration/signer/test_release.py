@@ -107,6 +107,7 @@ def test_kill_9_in_the_middle_of_publishing(ready: Place, tmp_path: Path) -> Non
         # killed while it writes: after the first new file, the third, ...
         while len(list(repository.rglob("*"))) <= count + 2 * n and process.poll() is None:
             assert time.monotonic() < deadline
+            time.sleep(0.002)
         process.kill()
         seen.add("ended" if process.wait(60) == 0 else "killed")
         after = served(ready, box)

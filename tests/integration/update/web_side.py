@@ -96,6 +96,7 @@ def serving(pki: Pki, files: dict[str, bytes]) -> Iterator[Web]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # head and body go as two writes
         timeout = 20
 
         def setup(self) -> None:
