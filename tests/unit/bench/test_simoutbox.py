@@ -41,11 +41,11 @@ class Real:
         self.sender.opened(now, delay_s)
         self.above = self.seq
 
-    def due(self, now: float, *, oldest: bool) -> list[tuple[int, int]]:
+    def due(self, now: float) -> list[tuple[int, int]]:
         live = [s for s in self.rows if s > self.above][: self.sender.live_wants]
         self._offer(live, live=True)
         self.above = max([self.above, *live])
-        if oldest and self.sender.wants:
+        if self.sender.wants:
             self._offer(self.rows[: self.sender.waiting + self.sender.wants], live=False)
         return [(m["seq"], m["prev"]) for m in (json.loads(out.data) for out in self.sender.due(now))]
 
@@ -78,20 +78,18 @@ def test_both_send_the_same(steps: list[tuple[str, Any]]) -> None:
     sent_sim: list[tuple[float, int, int]] = []
 
     def tick() -> None:
-        sent_real.extend((now, *pair) for pair in real.due(now, oldest=True))
+        sent_real.extend((now, *pair) for pair in real.due(now))
         sent_sim.extend((now, one.seq, one.prev) for one in sim.due(now))
 
     for step, value in [("session", 0.0), *steps]:
         match step:
             case "alerts":
+                now += 1.0
                 for _ in range(value):
-                    now += 0.01
                     real.add()
                     made = sim.add(real.seq, now, online=online)
-                    sent_real.extend((now, *pair) for pair in real.due(now, oldest=False))
                     if made is not None:
                         sent_sim.append((now, made.seq, made.prev))
-                now = float(int(now) + 1)
                 tick()
             case "seconds":
                 for _ in range(value):
