@@ -40,6 +40,7 @@ def commands() -> dict[str, tuple[str, str]]:
         "update": ("update", _("prendre ce que le département publie")),
         "page": ("page", _("la page de la mairie")),
         "address": ("page", _("l'adresse du boîtier sur le réseau")),
+        "factory": ("factory", _("mise en service à l'atelier, par la console série")),
     }
 
 

@@ -1,4 +1,4 @@
-"""`vigie-factory`: what the flashing station calls."""
+"""`vigie-factory`: the flashing station, and what can be done by hand instead."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vigie.contract.identity import MODEL, SERIAL
 from vigie_provisioning.authority.checks import p256, spki
 from vigie_provisioning.commands import run, secret, show, who
 from vigie_provisioning.errors import ProvisioningError, UsageError
-from vigie_provisioning.factory import book, identity
+from vigie_provisioning.factory import book, identity, stationcli
 from vigie_provisioning.files import read_bounded, write_atomic
 from vigie_provisioning.register import REGISTER_MAX, raw_public, read_operators, read_register
 
@@ -62,6 +62,8 @@ def parser() -> argparse.ArgumentParser:
     register.add_argument("--operator", default=who())
     register.add_argument("--operators", type=Path, help="verify: the allow-list; without it only the chain is checked")
     register.set_defaults(run=_register)
+
+    stationcli.add_parsers(commands, _operator)
     return top
 
 

@@ -1,0 +1,124 @@
+"""The label under a box: serial number, claim id, the page's address, and that address again as a QR code.
+
+PDF for the label printer, PNG for whoever sticks it into a list. The QR code holds the page's address and nothing
+else: a photograph of a shelf full of boxes says nothing about any of them. The same job gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import segno
+from fpdf import FPDF
+from PIL import Image, ImageDraw, ImageFont
+
+from vigie_provisioning.i18n import _
+
+WIDTH_MM: Final = 62.0
+HEIGHT_MM: Final = 29.0
+_DPI: Final = 300
+_MARGIN: Final = 1.5
+_QUIET: Final = 4  # modules of white that a reader wants around the code (ISO/IEC 18004, 9.1)
+
+
+@dataclass(slots=True, frozen=True)
+class Label:
+    """What is printed. page: an address such as http://vigie.local/; at: Unix time of the registration."""
+
+    serial: str
+    claim_id: str
+    page: str
+    department: str
+    at: int
+
+
+@dataclass(slots=True, frozen=True)
+class _Text:
+    """A line: text, size in points, bold, place of its base line from the top in millimetres."""
+
+    text: str
+    points: float
+    bold: bool
+    y: float
+
+
+def lines(label: Label) -> list[_Text]:
+    """What stands left of the code, from top to bottom."""
+    return [
+        _Text("Vigie", 13.0, True, 5.6),
+        _Text(label.department, 5.5, False, 8.4),
+        _Text(_("Numéro de série"), 4.5, False, 11.4),
+        _Text(label.serial, 8.0, True, 14.4),
+        _Text(_("Code de rattachement"), 4.5, False, 17.4),
+        _Text(label.claim_id, 9.0, True, 20.6),
+        _Text(_("Page du boîtier"), 4.5, False, 23.6),
+        _Text(label.page, 6.5, False, 26.4),
+    ]
+
+
+def modules(page: str) -> list[list[bool]]:
+    """The QR code of an address, row by row, without its quiet zone. Level M: a scratched label still reads."""
+    code = segno.make(page, error="m", micro=False)
+    return [[bool(cell) for cell in row] for row in code.matrix]
+
+
+def pdf(label: Label) -> bytes:
+    """One page of the label's size."""
+    page = FPDF(orientation="L", unit="mm", format=(HEIGHT_MM, WIDTH_MM))
+    page.set_auto_page_break(False)
+    page.set_margin(0)
+    page.set_creation_date(datetime.fromtimestamp(label.at, UTC))
+    page.set_title(label.serial)
+    page.add_page()
+    for line in lines(label):
+        page.set_font("Helvetica", style="B" if line.bold else "", size=line.points)
+        page.text(_MARGIN + 0.5, line.y, line.text)
+    left, top, side, cells = _place(label.page)
+    for x, y, run in _runs(cells):
+        page.rect(left + x * side, top + y * side, run * side, side, style="F")
+    return bytes(page.output())
+
+
+def png(label: Label) -> bytes:
+    """The same at 300 dots per inch."""
+    scale = _DPI / 25.4
+    image = Image.new("L", (round(WIDTH_MM * scale), round(HEIGHT_MM * scale)), 255)
+    draw = ImageDraw.Draw(image)
+    for line in lines(label):
+        font = ImageFont.load_default(line.points * _DPI / 72)
+        place = ((_MARGIN + 0.5) * scale, line.y * scale)
+        draw.text(place, line.text, fill=0, font=font, anchor="ls", stroke_width=1 if line.bold else 0)
+    left, top, side, cells = _place(label.page)
+    # Whole dots a module: edges stay sharp.
+    dots = max(1, int(side * scale))
+    for x, y, run in _runs(cells):
+        corner = (round(left * scale) + x * dots, round(top * scale) + y * dots)
+        draw.rectangle((*corner, corner[0] + run * dots - 1, corner[1] + dots - 1), fill=0)
+    out = io.BytesIO()
+    image.save(out, "PNG", dpi=(_DPI, _DPI))
+    return out.getvalue()
+
+
+def _place(page: str) -> tuple[float, float, float, list[list[bool]]]:
+    """(left, top, side of a module in millimetres, modules) of the code at the right of the label."""
+    cells = modules(page)
+    side = (HEIGHT_MM - 2 * _MARGIN) / (len(cells) + 2 * _QUIET)
+    return WIDTH_MM - _MARGIN - (len(cells) + _QUIET) * side, _MARGIN + _QUIET * side, side, cells
+
+
+def _runs(cells: list[list[bool]]) -> list[tuple[int, int, int]]:
+    """(x, y, length) of the black stretches: one rectangle each leaves no hairlines between modules."""
+    found = []
+    for y, row in enumerate(cells):
+        x = 0
+        while x < len(row):
+            run = 0
+            while x + run < len(row) and row[x + run]:
+                run += 1
+            if run:
+                found.append((x, y, run))
+            x += max(run, 1)
+    return found

@@ -1,0 +1,419 @@
+"""The flashing station: one board after the other, from an empty eMMC to a label.
+
+The order of the steps is `steps`; this module finds the board, does the next step, writes it down, and begins again.
+Nothing is remembered outside the job's file and the register, so a station can be killed anywhere and started again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from vigie.contract.bench import Hello, State
+from vigie.contract.identity import claim_id
+from vigie_provisioning.errors import BusyError, ProvisioningError, RegisterError
+from vigie_provisioning.factory import board, book, flash, label, words
+from vigie_provisioning.factory.board import Park
+from vigie_provisioning.factory.disks import Disk, DiskError, Disks
+from vigie_provisioning.factory.image import Image
+from vigie_provisioning.factory.jobs import Job
+from vigie_provisioning.factory.jobstore import JobStore
+from vigie_provisioning.factory.line import BoardReset, Line, LineLost, Refused, Timing
+from vigie_provisioning.factory.screen import Screen
+from vigie_provisioning.factory.stationconfig import StationConfig
+from vigie_provisioning.factory.steps import Action, Event, Step
+from vigie_provisioning.files import read_bounded, write_atomic
+from vigie_provisioning.i18n import _
+from vigie_provisioning.register import REGISTER_MAX, Entry, Register, read_register
+
+ATTEMPTS: Final = 5
+"""Times in a row that the line may break at one step before the board is put aside."""
+_RPIBOOT_S: Final = 120
+_LOOK_S: Final = 0.5
+
+Run = Callable[[Sequence[str], float], None]
+Make = Callable[[int], flash.Target]
+
+
+class Station:
+    """A station. now: Unix time; run: a command with a time limit; target: the disk behind a descriptor."""
+
+    def __init__(
+        self,
+        config: StationConfig,
+        image: Image,
+        key: Ed25519PrivateKey,
+        screen: Screen,
+        disks: Disks,
+        *,
+        now: Callable[[], int] = lambda: int(time.time()),
+        run: Run | None = None,
+        target: Make = flash.Device,
+        store: JobStore | None = None,
+    ) -> None:
+        self._config = config
+        self._image = image
+        self._key = key
+        self._screen = screen
+        self._disks = disks
+        self._now = now
+        self._run = run or command
+        self._target = target
+        self._store = store or JobStore(config.state)
+        self._chip = ""
+        self._line = Line(config.port, Timing(config.again_s, config.patience_s), self._log)
+        self._left: set[str] = set()
+        self._booted: set[str] = set()
+
+    def close(self) -> None:
+        """Lets go of the serial port."""
+        self._line.close()
+
+    def one(self) -> Job:
+        """Waits for a board and takes it as far as it goes. ProvisioningError: the station itself cannot go on."""
+        self._screen.do(_("Branchez une carte : cavalier de démarrage USB posé, câble USB, câble série, alimentation."))
+        while True:
+            self._start_boot_roms()
+            job = self._from_usb() or self._from_line()
+            if job is not None:
+                return job
+
+    # -- finding a board
+
+    def _start_boot_roms(self) -> None:
+        """Runs rpiboot once for each board that waits for it."""
+        waiting = set(self._disks.boot_roms(self._config.usb))
+        self._booted &= waiting
+        for place in sorted(waiting - self._booted):
+            self._booted.add(place)
+            if not self._config.rpiboot:
+                continue
+            self._screen.say(_("Carte en attente sur le port USB {place} : démarrage en disque…").format(place=place))
+            try:
+                with self._alone("rpiboot"):
+                    self._run([*self._config.rpiboot, "-p", place], _RPIBOOT_S)
+            except ProvisioningError as e:
+                self._screen.bad(str(e))
+
+    def _from_usb(self) -> Job | None:
+        disks = self._disks.gadgets(self._config.usb)
+        self._left &= {disk.chip for disk in disks}
+        fresh = [disk for disk in disks if disk.chip not in self._left]
+        if len(fresh) > 1 and not self._config.usb:
+            places = ", ".join(disk.usb for disk in fresh)
+            text = _("plusieurs cartes en USB ({places}) : n'en laissez qu'une, ou dites à ce poste son port (--usb)")
+            raise DiskError(text.format(places=places))
+        for disk in fresh:
+            try:
+                with self._store.claim(disk.chip):
+                    return self._board(disk.chip, disk, None)
+            except BusyError:
+                return None  # the other station's
+            finally:
+                self._left.add(disk.chip)
+        return None
+
+    def _from_line(self) -> Job | None:
+        hello = self._line.listen(_LOOK_S)
+        if hello is None or hello.state is State.REPORT:
+            return None
+        if self._store.read(hello.chip) is None and not hello.box:
+            key = f"{hello.chip} {hello.boot}"
+            if key not in self._left:
+                self._left.add(key)
+                text = _("Carte {chip} inconnue de ce poste : posez le cavalier USB pour qu'elle soit d'abord écrite.")
+                self._screen.bad(text.format(chip=hello.chip))
+            return None
+        try:
+            with self._store.claim(hello.chip):
+                job = self._store.read(hello.chip)
+                if job is not None and job.action in (Action.NONE, Action.FLASH):
+                    self._already(job, hello.boot)
+                    return None
+                return self._board(hello.chip, None, hello)
+        except BusyError:
+            return None
+
+    def _already(self, job: Job, boot: str) -> None:
+        """Says once a start what is known of a board that there is nothing to do for."""
+        if f"{job.chip} {boot}" not in self._left:
+            self._left.add(f"{job.chip} {boot}")
+            self._screen.say(words.summary(job))
+
+    # -- a board
+
+    def _board(self, chip: str, disk: Disk | None, hello: Hello | None) -> Job:
+        self._chip = chip
+        job = self._store.read(chip) or self._new(chip, hello)
+        if job.parked is not None or job.step is Step.DONE:
+            self._screen.say(words.summary(job))
+            return job
+        try:
+            if disk is not None:
+                job = self._flash(job, disk)
+            job = self._rest(job, hello)
+        except Park as e:
+            job = self._park(job.chip, e.word, str(e).partition(": ")[2])
+        except Refused as e:
+            job = self._park(job.chip, e.word or "machine", str(e).partition(": ")[2])
+        if job.step is Step.DONE:
+            self._screen.good(
+                _("Carte {serial} terminée : collez l'étiquette, passez à la suivante.").format(serial=job.serial)
+            )
+        return job
+
+    def _new(self, chip: str, hello: Hello | None) -> Job:
+        config = self._config
+        job = Job(
+            chip=chip,
+            serial=config.serial_prefix + chip,
+            claim_id=claim_id(secrets.token_bytes(7)),
+            model=config.model,
+            lot=config.lot,
+            image=self._image.digest,
+        )
+        entry = self._entry(hello.box) if hello is not None and hello.box else None
+        if entry is not None:
+            # The register knows it: this station's folder is new, or was lost.
+            job = job.recovered(entry, Step.REGISTERED, self._now())
+        self._store.write(job)
+        return job
+
+    def _keep(self, job: Job) -> None:
+        self._store.write(job)
+
+    def _park(self, chip: str, word: str, detail: str) -> Job:
+        job = self._store.read(chip)
+        if job is None:
+            raise ProvisioningError(f"the job of {chip} is gone while it was worked on; somebody removed its file")
+        job = job.park(word, detail, self._now())
+        self._store.write(job)
+        self._screen.bad(_("Carte {serial} mise de côté : {why}").format(serial=job.serial, why=_why(job)))
+        return job
+
+    def _flash(self, job: Job, disk: Disk) -> Job:
+        if job.action is not Action.FLASH:
+            text = _("Carte {serial} : l'image y est déjà ({step}). Retirez le cavalier et rallumez-la.")
+            self._screen.do(text.format(serial=job.serial, step=words.step_name(job.step)))
+            return job
+        self._screen.say(
+            _("Carte {serial} : écriture de {image} sur {disk} ({gb:.1f} Go)").format(
+                serial=job.serial, image=self._image.path.name, disk=disk.name, gb=disk.size / 1e9
+            )
+        )
+        try:
+            self._disks.prove(disk, self._image.size)
+            fd = self._disks.open(disk)
+            try:
+                with self._screen.bar(in_bytes=True) as show:
+                    titles = {"write": _("écriture"), "verify": _("relecture")}
+                    kept = flash.write(
+                        self._image,
+                        disk,
+                        self._target(fd),
+                        lambda phase, done, of: show(titles[phase], done, of),
+                        erase_identity=job.erase,
+                    )
+            finally:
+                os.close(fd)
+        except flash.ReadBackError as e:
+            raise Park("read-back", str(e)) from e
+        note = "identity kept" if kept else ""
+        changes = {"image": self._image.digest, "software": self._image.version, "erase": False, "tests": {}}
+        job = job.on(Event.FLASHED, self._now(), note, **changes)
+        self._keep(job)
+        self._screen.good(_("image écrite et relue"))
+        if kept:
+            self._screen.say(_("Cette carte avait déjà une identité : elle la garde."))
+        self._screen.do(_("Retirez le cavalier et le câble USB, puis éteignez et rallumez la carte."))
+        self._switch()
+        return job
+
+    def _switch(self) -> None:
+        """Off and on, where the station can."""
+        if not self._config.power:
+            return
+        for state in ("off", "on"):
+            try:
+                self._run([*self._config.power, state], 30)
+            except ProvisioningError as e:
+                self._screen.bad(str(e))
+
+    def _rest(self, job: Job, hello: Hello | None) -> Job:
+        """Everything after flashing."""
+        broken = 0
+        while (action := job.action) is not Action.NONE:
+            before = job
+            try:
+                if action is Action.REGISTER:
+                    job = self._register(job)
+                elif action is Action.LABEL:
+                    job = self._label(job)
+                else:
+                    if hello is None:
+                        hello = self._await(job)
+                    job = self._over_line(job, hello, action)
+                self._keep(job)
+            except BoardReset as e:
+                hello = e.hello
+                job = self._store.read(job.chip) or job
+                broken += 1
+            except LineLost as e:
+                hello = None
+                broken += 1
+                self._screen.bad(_("liaison série interrompue : {detail}").format(detail=e))
+            if job.step is not before.step or job.tests != before.tests:
+                broken = 0
+            if broken > ATTEMPTS:
+                raise Park("line", f"{broken} times at the step `{job.step}`")
+        return job
+
+    def _over_line(self, job: Job, hello: Hello, action: Action) -> Job:
+        if hello.state is not State.IN_SERVICE:
+            # As of now: what it said when it was switched on is some steps old.
+            hello = self._line.greet(hello)
+        judged = board.judge(job, hello, self._entry, self._now())
+        if judged is not job:
+            return judged
+        match action:
+            case Action.TEST:
+                return board.try_out(job, hello, self._line, self._screen, self._keep, self._config.boot_s, self._now())
+            case Action.KEY:
+                job = board.take_key(job, self._line, self._now())
+                self._screen.good(_("clé créée par la carte : {box}").format(box=job.box))
+                return job
+            case Action.SEAL:
+                return board.seal(job, self._line, self._now())
+            case Action.CONFIRM:
+                job = board.confirm(job, hello, self._line, self._config.boot_s, self._now())
+                self._screen.good(_("la carte a redémarré en service"))
+                return job
+        raise Park("not-now", f"{action} is not done over the line")
+
+    def _await(self, job: Job) -> Hello:
+        """The next hello of this board. Park when there is none, and nobody wants to wait longer."""
+        while True:
+            hello = board.wait_for(self._line, self._config.boot_s, lambda h: h.state is not State.REPORT)
+            if hello is not None and hello.chip == job.chip:
+                return hello
+            if hello is not None:
+                text = _("Une autre carte répond sur le câble série ({chip}) : branchez-le sur {serial}.")
+                self._screen.bad(text.format(chip=hello.chip, serial=job.serial))
+            if not self._screen.ask(
+                _("La carte {serial} ne se fait pas entendre. Attendre encore ?").format(serial=job.serial)
+            ):
+                raise Park("silent", self._store.last_words(job.chip))
+
+    # -- the register
+
+    def _book(self) -> Register | None:
+        path = self._config.register
+        if not path.exists() or not path.stat().st_size:
+            return None
+        return read_register(read_bounded(path, REGISTER_MAX), None, path)
+
+    def _entry(self, box: str) -> Entry | None:
+        """The register's entry of a box id."""
+        book_ = self._book()
+        entries = book_.entries if book_ is not None else ()
+        return next((entry for entry in entries if entry.box == box), None)
+
+    def _register(self, job: Job) -> Job:
+        """Writes the register's line, once: asked again, it names the line that is there."""
+        known = self._entry(job.box)
+        if known is not None and known.serial != job.serial:
+            job = job.recovered(known, Step.KEYED, self._now())
+            self._keep(job)
+        article = book.Article(job.serial, job.claim_id, job.public, job.image, job.lot, job.model)
+        config = self._config
+        try:
+            done = book.append(config.register, self._key, config.operator, config.department, article, self._now())
+        except RegisterError as e:
+            if self._clash(job):
+                raise Park("registered-other", str(e)) from e
+            raise
+        if done.mended:
+            self._screen.say(done.mended)
+        entry = done.entry
+        job = job.on(Event.REGISTERED, self._now(), f"line {entry.n}", entry=entry.n, claim_id=entry.claim_id)
+        if done.known:
+            # A line written before a power cut: the box is what the line says.
+            job = dataclasses.replace(job, image=entry.image, lot=entry.lot, model=entry.model)
+        self._screen.good(_("inscrite au registre, ligne {n}").format(n=entry.n))
+        return job
+
+    def _clash(self, job: Job) -> bool:
+        """Whether it is this board that the register refuses, and not the register that is damaged."""
+        with contextlib.suppress(RegisterError):
+            found = self._book()
+            return found is not None and any(
+                job.serial == entry.serial or job.claim_id == entry.claim_id for entry in found.entries
+            )
+        return False
+
+    # -- the label
+
+    def _label(self, job: Job) -> Job:
+        files = print_label(self._store, self._config, job)
+        if self._config.print:
+            try:
+                self._run([*self._config.print, str(files[0])], 60)
+            except ProvisioningError as e:
+                self._screen.bad(str(e))
+                if not self._screen.ask(_("L'étiquette n'est pas imprimée. Continuer sans elle ?")):
+                    raise
+        self._screen.good(_("étiquette : {file}").format(file=files[0]))
+        return job.on(Event.LABELLED, self._now())
+
+    # -- small things
+
+    @contextlib.contextmanager
+    def _alone(self, what: str) -> Iterator[None]:
+        """One station of this machine at a time."""
+        fd = os.open(self._config.state / f"{what}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def _log(self, lines: list[str]) -> None:
+        if self._chip:
+            self._store.log(self._chip, lines)
+
+
+def print_label(store: JobStore, config: StationConfig, job: Job) -> tuple[Path, Path]:
+    """Writes the label's PDF and PNG; their paths."""
+    at = next((at for at, what in job.history if what.startswith(Event.REGISTERED.value)), 0)
+    what = label.Label(job.serial, job.claim_id, config.page, config.department, at)
+    files = (store.folder / "labels" / f"{job.serial}.pdf", store.folder / "labels" / f"{job.serial}.png")
+    write_atomic(files[0], label.pdf(what))
+    write_atomic(files[1], label.png(what))
+    return files
+
+
+def command(argv: Sequence[str], seconds: float) -> None:
+    """Runs a command. ProvisioningError quotes its last words when it fails, is missing or takes too long."""
+    try:
+        done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=seconds)
+    except FileNotFoundError as e:
+        raise ProvisioningError(f"{argv[0]}: there is no such program; install it, or change the configuration") from e
+    except subprocess.TimeoutExpired as e:
+        raise ProvisioningError(f"{argv[0]}: not done after {seconds:.0f} s") from e
+    if done.returncode != 0:
+        last = (done.stderr or done.stdout).strip().splitlines()[-1:]
+        raise ProvisioningError(f"{argv[0]}: failed ({done.returncode}) {' '.join(last)[:200]}")
+
+
+def _why(job: Job) -> str:
+    return words.why(job.parked) if job.parked is not None else ""
