@@ -138,6 +138,7 @@ def brute(base: Base) -> set[int]:
     return {a for first, last, c in rows if base.classes[c].action is Action.BLOCK for a in range(first, last + 1)}
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(inputs(), inputs())
 def test_growth_of_a_delta_is_that_of_the_bases(old: Inputs, new: Inputs) -> None:

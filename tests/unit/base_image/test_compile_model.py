@@ -93,6 +93,7 @@ def test_names_are_what_the_rules_say(feeds: Inputs, asked: str) -> None:
     assert not got or bool(never) or wanted[0].endswith(got)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(inputs())
 def test_sources_are_those_that_list_the_place(feeds: Inputs) -> None:
@@ -108,6 +109,7 @@ def test_sources_are_those_that_list_the_place(feeds: Inputs) -> None:
         assert set(base.source_names(int(source))) == listed
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(inputs())
 def test_tables_are_sorted_and_disjoint_and_the_image_verifies(feeds: Inputs) -> None:

@@ -56,6 +56,7 @@ def value_at(rows: Rows, place: int) -> int:
 TOP4 = [*range(SPACE - 2), 2**32 - 2, 2**32 - 1]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=80)
 @given(disjoint(SPACE), disjoint(SPACE), disjoint(len(PLACES6)), disjoint(len(PLACES6)))
 def test_geo_is_what_the_tables_say(country4: Rows, asn4: Rows, country6: Rows, asn6: Rows) -> None:

@@ -21,6 +21,7 @@ any_names = st.lists(st.lists(labels, min_size=1, max_size=6).map(".".join), max
 FEED = Feed("f", Category.C2, Direction.OUT, Action.BLOCK, "", True)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(any_names, st.integers(0, 3))
 def test_vectorised_equals_scalar(names: list[str], attempt: int) -> None:
@@ -36,6 +37,7 @@ def test_vectorised_equals_scalar(names: list[str], attempt: int) -> None:
         assert found.get(i, []) == proper
 
 
+@pytest.mark.slow
 @given(any_names.filter(bool))
 def test_scalar_is_the_hash_of_the_data_path(names: list[str]) -> None:
     key, seed = name_keys()

@@ -53,6 +53,7 @@ def base_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_prepared_image_is_whole_and_holds_the_base_and_the_lists(base_file: Path, tmp_path: Path) -> None:
     prepared = base_store.prepare(base_file)
     try:

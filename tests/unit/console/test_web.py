@@ -203,6 +203,7 @@ class TestEntering:
 
 
 class TestReading:
+    @pytest.mark.slow
     @pytest.mark.usefixtures("services")
     def test_every_page_opens_for_every_role(self, person: Any, box: Box) -> None:
         fill(box)

@@ -20,6 +20,8 @@ from vigie_department.signer import keys, keys_commands, offline
 from .conftest import PASSPHRASES, Bench, InProcess, expect
 from .tufclient import client, fetched
 
+pytestmark = pytest.mark.slow
+
 QUIET = Refusals(40, 40, 400, 40)
 
 

@@ -107,6 +107,7 @@ def test_a_log_that_is_gone_is_noticed(tmp_path: Path) -> None:
         opened(tmp_path)
 
 
+@pytest.mark.slow
 @given(cut=st.integers(1, 200))
 def test_a_crash_in_the_middle_of_a_line_costs_that_line_only(tmp_path_factory: Any, cut: int) -> None:
     folder = tmp_path_factory.mktemp("log")
