@@ -48,7 +48,6 @@ for program in vigie-storage vigie-network vigie-request; do
 	put 0755 "$HERE/$program" "$TARGET/usr/lib/vigie/$program"
 done
 put 0644 "$HERE/data.conf" "$TARGET/usr/lib/vigie/data.conf"
-put 0644 "$HERE/identity.conf" "$TARGET/usr/lib/vigie/identity.conf"
 put 0644 "$HERE/filter.yaml" "$TARGET/etc/vigie/filter.yaml"
 install -d "$TARGET/etc/vigie"
 sed "s/@BOARD@/$BOARD/" "$HERE/box.yaml" > "$TARGET/etc/vigie/box.yaml"
