@@ -293,17 +293,20 @@ class Bench:
             self.peer["broker_alone_cpu_s_per_1000"] = cpu.total() / (self._alert - first) * 1000
 
 
-def lab_figures() -> dict[str, Any]:
-    """From the real box of the lab: seconds from released to enforced, from signed to in force."""
+def lab_figures() -> tuple[dict[str, Any], str]:
+    """From the real box of the lab: seconds from released to enforced, from signed to in force; what failed, if so."""
     names = ("plugged-in", "central-indicator", "released-enforced", "order-in-force")
     argv = [sys.executable, "-m", "lab", "--check", *(word for name in names for word in ("--only", name))]
     tell("the lab's box ...")
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
-    last = json.loads(done.stdout.splitlines()[-1])["lab"]
-    if last["failed"]:
-        raise SystemExit(f"bench.fleet: the lab's box failed {last['failed']}:\n{done.stdout[-4000:]}")
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
+    try:
+        last = json.loads(done.stdout.splitlines()[-1])["lab"]
+    except (IndexError, KeyError, ValueError):
+        return {}, f"the lab ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
     times: dict[str, Any] = last["times"]
-    return {name: times[name] for name in ("enforce_s", "order_s", "enrol_s")}
+    figures: dict[str, Any] = {name: times[name] for name in ("enforce_s", "order_s", "enrol_s") if name in times}
+    failed = f"the lab's box failed {last['failed']}:\n{done.stdout[-4000:]}" if last["failed"] else ""
+    return figures, failed
 
 
 def main() -> int:
@@ -320,11 +323,15 @@ def main() -> int:
         bench = Bench(department, arguments.boxes)
         asyncio.run(bench.run(arguments.rate, arguments.steady, arguments.outage))
     figures = {name: significant(value) if isinstance(value, float) else value for name, value in bench.figures.items()}
+    failed = ""
     if not arguments.no_lab:
-        figures |= lab_figures()
+        times, failed = lab_figures()
+        figures |= times
     peer = {name: significant(value) for name, value in bench.peer.items()}
+    if failed:
+        tell(f"bench.fleet: {failed}")
     result("fleet", figures, peer)
-    return 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
