@@ -18,10 +18,8 @@ import probe
 import watchdog
 import work
 
-JOB_SLOW_S = 10
 LOOK_S = 5
 STORE_AGAIN_S = 30
-UNWRITABLE_S = 120
 PIN_WINDOW_S = 600
 CONFIRM_MS = 3000
 TEST_MS = 1500
@@ -61,7 +59,9 @@ class Guardian:
         self.heartbeat = observe.Heartbeat(config["beat_lost_s"])
         self.bridge = observe.Bridge(config["bridge_gone_s"], config["stalled_s"])
         self.button = button.Button(config["short_ms"], config["reset_ms"], config["stuck_ms"])
-        self.keys = keys.Keys(config["sysfs"], config["button"]["key"], self.poll, say) if config["button"] else None
+        self.keys = None
+        if config["button"]:
+            self.keys = keys.Keys(config["sysfs"], config["input"], config["button"]["key"], self.poll, say)
         self.lights = lights.Lights(config["sysfs"], config["leds"], legend)
         self.relay = lights.Relay(config["sysfs"], config["relay"])
         self.jobs = background.Background()
@@ -129,8 +129,10 @@ class Guardian:
             self._answered(answer if isinstance(answer, dict) else {"stored": False}, now)
         if not self.jobs.busy():
             self._next(now)
-        failing = self.failed_since is not None and now - self.failed_since >= UNWRITABLE_S
-        self.see["disk"] = "slow" if self.jobs.slow(now, JOB_SLOW_S) else "unwritable" if failing else "ok"
+        failing = self.failed_since is not None and now - self.failed_since >= self.config["unwritable_s"]
+        self.see["disk"] = (
+            "slow" if self.jobs.slow(now, self.config["disk_slow_s"]) else "unwritable" if failing else "ok"
+        )
 
     def _next(self, now):
         config = self.config

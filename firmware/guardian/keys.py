@@ -24,7 +24,7 @@ def has_key(bitmap, key, word=WORD):
 class Keys:
     """Edges of one key. `poll` is a select.poll: the main loop wakes up for the key."""
 
-    def __init__(self, sysfs, key, poll, say, devices="/dev/input"):
+    def __init__(self, sysfs, devices, key, poll, say):
         self.sysfs, self.key, self.poll, self.say, self.devices = sysfs, key, poll, say, devices
         self.fd = None
         self.next = None

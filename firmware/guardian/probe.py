@@ -10,6 +10,7 @@ import struct
 
 import libc
 import netlink
+from processors import online
 
 AF_PACKET = 17
 SOCK_RAW = 3
@@ -17,18 +18,6 @@ EINVAL = 22
 ETHERTYPE = 0x88B5  # IEEE 802, for local experiments
 MAGIC = b"vigie guardian"
 NOT_THERE = (1, 6, 13, 19, 22, 97, 99, 100)  # EPERM ENXIO EACCES ENODEV EINVAL EAFNOSUPPORT EADDRNOTAVAIL ENETDOWN
-
-
-def online(said):
-    """Numbers of the processors, from the kernel's list such as "0-3,6"; [0] when that makes no sense."""
-    numbers = []
-    try:
-        for part in (said or "0").split(","):
-            first, _, last = part.partition("-")
-            numbers += range(int(first), int(last or first) + 1)
-    except ValueError:
-        return [0]
-    return numbers[:1024] or [0]
 
 
 class End:
