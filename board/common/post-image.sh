@@ -46,7 +46,8 @@ mkdir "$work/in" "$work/boot" "$work/select" "$work/out" "$work/tmp" "$work/root
 
 make_verity "$BINARIES_DIR/rootfs.erofs" "$work/in/rootfs.verity" "$work/verity.json"
 for slot in A B; do
-	command_line "$files/cmdline.txt" "$slot" "$work/verity.json" > "$work/boot/cmdline-$slot.txt"
+	cat "$files/cmdline.txt" "$files/cmdline-$BOARD.txt" 2> /dev/null > "$work/cmdline.in" || :
+	command_line "$work/cmdline.in" "$slot" "$work/verity.json" > "$work/boot/cmdline-$slot.txt"
 done
 
 cp "$BINARIES_DIR/Image" "$work/boot/Image"
