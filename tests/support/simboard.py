@@ -217,6 +217,7 @@ class SimBoard:
     def to_usb(self, **changes: str) -> None:
         """Jumper on, power: the eMMC shows up as a disk."""
         self.off()
+        self.from_usb()
         self.bench.plug(self.emmc, self.chip, self.place, self.name, **changes)
 
     def from_usb(self) -> None:

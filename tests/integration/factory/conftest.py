@@ -92,11 +92,12 @@ class Workshop:
         *,
         store: JobStore | None = None,
         target: Callable[[int], Target] = Device,
+        disks: Disks | None = None,
         **changes: object,
     ) -> Station:
         config = self.config(board, **changes)
         image = images.check(config.image, lambda done, of: None)
-        disks = Disks(self.bench.sys, self.bench.dev, self.bench.proc, any_file=True)
+        disks = disks or Disks(self.bench.sys, self.bench.dev, self.bench.proc, any_file=True)
         return Station(config, image, self.key, person, disks, store=store, target=target)
 
     def run(self, board: SimBoard, person: Person, **changes: object) -> Job:

@@ -85,8 +85,9 @@ class Job:
         return self._noted(at, f"parked: {code} {detail}", parked=Parked(code, detail[:400], at))
 
     def unpark(self, at: int) -> Job:
-        """The job, taken up again; the test that failed is done again."""
-        return self._noted(at, "unparked", parked=None)
+        """The job, taken up again; what it has not passed is tried again."""
+        passed = {test: outcome for test, outcome in self.tests.items() if outcome.passed}
+        return self._noted(at, "unparked", parked=None, tests=passed)
 
     def recovered(self, entry: Entry, step: Step, at: int) -> Job:
         """The job of a board that the register knows better than this station: its folder was lost, or is another's."""
