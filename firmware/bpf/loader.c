@@ -139,11 +139,18 @@ static const char *map_image(const char *path, struct image *out)
 	return 0;
 }
 
+/* Where the image of a slot is pinned: who has no CAP_SYS_ADMIN finds it again by its pin alone (vigie.filter.imagepins). */
+static void image_pin(char *path, size_t room, unsigned slot)
+{
+	snprintf(path, room, "%s/v%d/image_%u", options.pin, LAYOUT_VERSION, slot);
+}
+
 /* Puts the image into the slot that the generation names, when that slot is empty. 1 done, 0 there was one. */
 static int install_image(int images_fd, struct control *control, const struct image *image)
 {
 	LIBBPF_OPTS(bpf_map_create_opts, o, .map_flags = BPF_F_MMAPABLE | BPF_F_INNER_MAP);
 	__u32 slot = control->gen & 1, id;
+	char path[640];
 
 	if (!bpf_map_lookup_elem(images_fd, &slot, &id))
 		return 0;
@@ -153,7 +160,9 @@ static int install_image(int images_fd, struct control *control, const struct im
 	if (!failed) {
 		memcpy(to, image->bytes, image->size);
 		munmap(to, image->size);
-		failed = bpf_map_update_elem(images_fd, &slot, &fd, BPF_ANY);
+		image_pin(path, sizeof(path), slot);
+		unlink(path);
+		failed = bpf_obj_pin(fd, path) || bpf_map_update_elem(images_fd, &slot, &fd, BPF_ANY);
 	}
 	if (failed)	/* a line without a base is better than no line */
 		fprintf(stderr, "vigie-early: a base of %zu bytes cannot be put in force: %s\n", image->size, strerror(errno));
@@ -257,15 +266,21 @@ static void detach(int ifindex)
  * systemd closes (mode 0700). */
 static void give_pins(const struct passwd *user)
 {
+	const unsigned maps = sizeof(pinned) / sizeof(*pinned);
 	char path[640];
 	struct stat st;
 
-	for (int i = -2; i < (int)(sizeof(pinned) / sizeof(*pinned)); i++) {
-		if (i < 0)
-			snprintf(path, sizeof(path), i == -2 ? "%s" : "%s/v%d", options.pin, LAYOUT_VERSION);
-		else
+	for (unsigned i = 0; i < maps + 4; i++) {
+		if (i < maps)
 			snprintf(path, sizeof(path), "%s/v%d/%s", options.pin, LAYOUT_VERSION, pinned[i]);
-		if (stat(path, &st) || (st.st_uid != user->pw_uid && chown(path, user->pw_uid, user->pw_gid)))
+		else if (i < maps + 2)
+			image_pin(path, sizeof(path), i - maps);
+		else
+			snprintf(path, sizeof(path), i == maps + 2 ? "%s" : "%s/v%d", options.pin, LAYOUT_VERSION);
+		int absent = stat(path, &st);
+		if (absent && errno == ENOENT)
+			continue;	/* an image */
+		if (absent || (st.st_uid != user->pw_uid && chown(path, user->pw_uid, user->pw_gid)))
 			die("%s: cannot be given to %s: %s", path, options.owner, strerror(errno));
 	}
 	snprintf(path, sizeof(path), "%s/..", options.pin);

@@ -61,7 +61,7 @@ put 0644 "$GUARDIAN/boards/$guardian_board.json" "$TARGET/etc/vigie/guardian.jso
 
 # --- base: the file for `vigie filter`, the image for the early loader
 image=${BASE%.vgb}.img
-[ -f "$BASE" ] && [ -f "$image" ] || die "$BASE: both the base and its image ($image) are needed: vigie base image"
+[ -f "$BASE" ] && [ -f "$image" ] || die "$BASE: both the base and its image ($image) are needed: vigie base apply $BASE --image $image"
 put 0644 "$BASE" "$TARGET/usr/share/vigie/base.vgb"
 put 0644 "$image" "$TARGET/usr/share/vigie/base.img"
 

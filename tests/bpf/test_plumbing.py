@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -402,7 +403,7 @@ def test_a_second_start_finds_everything(plumbing: Path, bpffs: Path) -> None:
     seed = int(first.control["flow_seed"])
     gen = first.settings.gen
     first.close()
-    assert {p.name for p in layout_dir(pins).iterdir()} == set(abi.MAPS)
+    assert {p.name for p in layout_dir(pins).iterdir()} == {*abi.MAPS, "image_1"}
     second = DataPath.open(plumbing, pins)
     header = second.image_header()
     assert header is not None and int(header["serial"]) == 41
@@ -412,6 +413,33 @@ def test_a_second_start_finds_everything(plumbing: Path, bpffs: Path) -> None:
     second.close()
 
 
+def test_images_are_opened_without_their_numbers(plumbing: Path, bpffs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening a map by its number needs CAP_SYS_ADMIN, which the daemon has not: pins lead to every image."""
+
+    def refuse(number: int, name: str = "") -> Map:
+        raise BpfError(f"map number {number} ({name}): EPERM")
+
+    monkeypatch.setattr(Map, "by_id", refuse)
+    for serial in (1, 2, 3):
+        with closing(DataPath.open(plumbing, bpffs)) as datapath:
+            datapath.load_image(abi.KIND_BASE, image(serial))
+            header = datapath.image_header()
+            assert header is not None and int(header["serial"]) == serial
+            slot = abi.gen_parts(datapath.settings.gen)[2]
+            assert [p.name for p in layout_dir(bpffs).glob("image_*")] == [f"image_{slot}"], "the old one goes"
+
+
+def test_a_pin_of_another_image_is_not_believed(plumbing: Path, bpffs: Path) -> None:
+    with closing(DataPath.open(plumbing, bpffs)) as datapath:
+        datapath.load_image(abi.KIND_BASE, image(1))
+        (slot_pin,) = layout_dir(bpffs).glob("image_*")
+        slot_pin.unlink()
+        with closing(Map.create(datapath.maps["control"].type, "other", 4, 64, 1)) as other:
+            other.pin(slot_pin)
+        header = datapath.image_header()
+        assert header is not None and int(header["serial"]) == 1
+
+
 def test_killed_in_the_middle_of_a_swap_the_idle_slot_is_freed(plumbing: Path, bpffs: Path) -> None:
     first = DataPath.open(plumbing, bpffs)
     first.load_image(abi.KIND_BASE, image(1))
@@ -419,9 +447,11 @@ def test_killed_in_the_middle_of_a_swap_the_idle_slot_is_freed(plumbing: Path, b
     assert in_use is not None
     leftover = Map.by_id(int.from_bytes(in_use, "little"))
     first.maps["images"].update_fd(0, leftover)
+    leftover.pin(layout_dir(bpffs) / "image_0")
     first.close()
     second = DataPath.open(plumbing, bpffs)
     assert second.maps["images"].lookup(0) is None
+    assert [p.name for p in layout_dir(bpffs).glob("image_*")] == ["image_1"], "what a pin holds is not freed"
     header = second.image_header()
     assert header is not None and int(header["serial"]) == 1
     second.close()

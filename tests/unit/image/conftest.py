@@ -71,7 +71,16 @@ def users() -> list[User]:
             continue
         name, uid, group, gid, password, home, shell, groups = text.split(None, 8)[:8]
         found.append(
-            User(name, int(uid), group, int(gid), password, home, shell, () if groups == "-" else tuple(groups.split(",")))
+            User(
+                name,
+                int(uid),
+                group,
+                int(gid),
+                password,
+                home,
+                shell,
+                () if groups == "-" else tuple(groups.split(",")),
+            )
         )
     return found
 

@@ -107,7 +107,10 @@ def test_every_folder_that_a_service_writes_is_made_and_open_to_it(target: Path)
 
 def test_no_service_writes_where_another_one_does(target: Path) -> None:
     """But for what is meant: doubts of the certificate, and what a reset empties."""
-    shared = {box(target).paths.run_doubt, *(getattr(box(target).paths, name) for name in ("link", "update", "address"))}
+    shared = {
+        box(target).paths.run_doubt,
+        *(getattr(box(target).paths, name) for name in ("link", "update", "address")),
+    }
     for user, own in written(target).items():
         for path in own - shared:
             writers = {one for one in written(target) if may_write(one, folders()[path])}
@@ -156,7 +159,12 @@ def test_the_operational_key_is_for_those_who_speak_to_the_department(target: Pa
 
 def test_the_filters_settings_are_those_of_a_box(target: Path) -> None:
     daemon = filter_config.load(target / "etc/vigie/filter.yaml")
-    assert (daemon.ports, daemon.early_loader, daemon.link_user, daemon.socket_group) == (None, True, "vigie-link", "vigie")
+    assert (daemon.ports, daemon.early_loader, daemon.link_user, daemon.socket_group) == (
+        None,
+        True,
+        "vigie-link",
+        "vigie",
+    )
     paths = box(target).paths
     assert (daemon.trust, daemon.box_state, daemon.run_dir) == (paths.trust, paths.state, paths.run)
     assert daemon.socket == paths.filter_socket
@@ -170,7 +178,9 @@ def test_the_filters_settings_are_those_of_a_box(target: Path) -> None:
 def test_modes_do_not_undo_the_folders() -> None:
     """A file for a group needs a umask that leaves it to the group."""
     masks = {unit.path.stem: unit.one("UMask") for unit in units()}
-    assert masks["vigie-link"] == "0007" and masks["vigie-update"] == masks["vigie-page"] == "0002", "a reset empties them"
+    assert masks["vigie-link"] == "0007" and masks["vigie-update"] == masks["vigie-page"] == "0002", (
+        "a reset empties them"
+    )
     assert masks["vigie-enrol"] == "0022"
 
 

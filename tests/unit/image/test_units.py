@@ -16,7 +16,15 @@ from tests.unit.image.conftest import PACKAGE, PROGRAMS, UNITS, Unit, units, use
 
 SERVICES = units()
 DAEMONS = [unit for unit in SERVICES if unit.one("Type") == "notify"]
-LONG_LIVED = {"vigie-filter", "vigie-enrol", "vigie-link", "vigie-update", "vigie-page", "vigie-address", "vigie-guardian"}
+LONG_LIVED = {
+    "vigie-filter",
+    "vigie-enrol",
+    "vigie-link",
+    "vigie-update",
+    "vigie-page",
+    "vigie-address",
+    "vigie-guardian",
+}
 THRESHOLD = 25  # tenths of systemd's exposure level
 
 
@@ -36,7 +44,7 @@ def enabled() -> list[tuple[str, str, str]]:
 
 @pytest.mark.parametrize("unit", SERVICES, ids=named(SERVICES))
 def test_every_service_is_closed(unit: Unit) -> None:
-    """systemd's own judgement, without a running systemd: 2.5 at most, the filter with its four capabilities included."""
+    """systemd's own judgement, without a running systemd: 2.5 at most, the filter with its capabilities included."""
     done = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", f"--threshold={THRESHOLD}", "--no-pager", str(unit.path)],
         capture_output=True, text=True, check=False, timeout=60,
@@ -153,7 +161,9 @@ def test_only_the_filter_sees_its_journal() -> None:
 
 
 def test_the_department_is_needed_by_those_who_speak_to_it_and_by_nobody_else() -> None:
-    waiting = {unit.path.stem for unit in SERVICES if any("trust/roots.pem" in v for v in unit.all("ConditionPathExists"))}
+    waiting = {
+        unit.path.stem for unit in SERVICES if any("trust/roots.pem" in v for v in unit.all("ConditionPathExists"))
+    }
     assert waiting == {"vigie-enrol", "vigie-link", "vigie-update"}
 
 
@@ -171,7 +181,9 @@ def test_the_line_comes_before_everything_and_waits_for_no_disk() -> None:
 def test_a_broken_disk_stops_nothing() -> None:
     for line in (PACKAGE.parents[1] / "overlays/common/etc/fstab").read_text().splitlines():
         if line.startswith("PARTUUID="):
-            assert {"nofail", "x-systemd.device-timeout=20s", "x-systemd.requires=vigie-disk.service"} <= set(line.split()[3].split(",")), line
+            assert {"nofail", "x-systemd.device-timeout=20s", "x-systemd.requires=vigie-disk.service"} <= set(
+                line.split()[3].split(",")
+            ), line
     for unit in SERVICES:
         needed = unit.words("Requires") + unit.words("BindsTo")
         assert not {"data.mount", "identity.mount", "vigie-data.service"} & set(needed), unit.name
@@ -208,7 +220,9 @@ def test_every_service_that_the_department_may_restart_has_its_path_unit() -> No
     for service in Service:
         assert f"vigie-restart@{service.value}.path" in linked
         assert (PACKAGE / f"vigie-{service.value}.service").exists()
-    assert re.search(r"^\t" + " | ".join(sorted(s.value for s in Service)), (PACKAGE / "vigie-request").read_text(), re.M)
+    assert re.search(
+        r"^\t" + " | ".join(sorted(s.value for s in Service)), (PACKAGE / "vigie-request").read_text(), re.M
+    )
 
 
 @pytest.mark.parametrize("name", ["selftest", "reset-config", "pin-window", "protect"])

@@ -1,4 +1,4 @@
-"""`vigie base delta|patch|candidate|renumber|check|image`: files made from base files, for whoever publishes them."""
+"""`vigie base delta|patch|candidate|renumber|check`: files made from base files, for whoever publishes them."""
 
 from __future__ import annotations
 
@@ -45,12 +45,6 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     check.add_argument("old", type=Path, metavar=_("ANCIENNE"))
     check.add_argument("new", type=Path, metavar=_("NOUVELLE"))
     check.set_defaults(run=_check)
-
-    text = _("écrire l'image que le noyau charge au démarrage (.img), pour l'image système d'un boîtier")
-    image = commands.add_parser("image", help=text, description=text, parents=[output.common()])
-    image.add_argument("base", type=Path, metavar="BASE")
-    image.add_argument("-o", "--output", type=Path, required=True, metavar=_("FICHIER"), help=_("fichier à écrire"))
-    image.set_defaults(run=_image)
 
 
 def _files(parser: argparse.ArgumentParser, old: str, new: str) -> None:
@@ -139,21 +133,6 @@ def _renumber(args: argparse.Namespace) -> int:
         old.verify()
         data = renumbered(old, args.serial, int(time.time()))
     _tell(args, _written(args, data, serial=args.serial, version=args.serial), args.serial)
-    return 0
-
-
-def _image(args: argparse.Namespace) -> int:
-    """As the daemon writes it for the early loader: with what the box adds to every base (never-block, test indicator)."""
-    from vigie.filter.base_store import prepare
-
-    prepared = prepare(args.base, None)
-    try:
-        prepared.image.save(args.output)
-    finally:
-        prepared.close()
-    serial = prepared.info.serial
-    said = {"file": str(args.output), "bytes": args.output.stat().st_size, "serial": serial, "version": serial}
-    _tell(args, said, serial)
     return 0
 
 

@@ -22,6 +22,7 @@ from vigie.errors import BpfError, ImageError, LayoutError, UsageError
 from vigie.filter import abi
 from vigie.filter.control import Control
 from vigie.filter.flowcache import FlowCache, Flows
+from vigie.filter.imagepins import ImagePins
 from vigie.filter.libbpf import (
     BPF_F_INNER_MAP,
     BPF_F_MMAPABLE,
@@ -87,7 +88,7 @@ class DataPath:
     tables: exceptions, quarantine and the other small tables.
     """
 
-    def __init__(self, obj: BpfObject, tc: TcAttacher | None = None) -> None:
+    def __init__(self, obj: BpfObject, tc: TcAttacher | None = None, pins: ImagePins | None = None) -> None:
         missing = [name for name in abi.MAPS if name not in obj.maps]
         if missing:
             raise BpfError(f"{obj.path}: maps {', '.join(missing)} are missing: is it the filter, and loaded?")
@@ -95,6 +96,7 @@ class DataPath:
         self.maps: dict[str, Map] = obj.maps
         self.programs: dict[str, Program] = obj.programs
         self._tc = tc or Tc()
+        self._pins = pins or ImagePins(None)
         for name, (key, value) in abi.MAPS.items():
             map_ = self.maps[name]
             if key is not None and key.itemsize != map_.key_size:
@@ -127,7 +129,7 @@ class DataPath:
         for name, count in (sizes or {}).items():
             obj.set_max_entries(name, count)
         obj.load(layout_dir(pin_dir) if pin_dir else None, abi.MAPS)
-        return cls(obj, tc)
+        return cls(obj, tc, ImagePins(layout_dir(pin_dir) if pin_dir else None))
 
     def close(self) -> None:
         """Give the descriptors back; what is attached and pinned goes on."""
@@ -223,8 +225,7 @@ class DataPath:
         return first + current, first + (1 - current)
 
     def _image(self, slot: int) -> Map | None:
-        raw = self.maps["images"].lookup(slot)
-        return Map.by_id(int.from_bytes(raw[:4], "little"), f"images[{slot}]") if raw else None
+        return self._pins.open(self.maps["images"], slot)
 
     def image_header(self, kind: int = abi.KIND_BASE) -> npt.NDArray[np.void] | None:
         """Header of the image in force (dtype `abi.IMAGE_HEADER`, shape ()), or None when none is loaded."""
@@ -277,6 +278,7 @@ class DataPath:
             filled = time.perf_counter()
             current, idle = self._slots(kind)
             images = self.maps["images"]
+            self._pins.keep(idle, inner)
             images.update_fd(idle, inner)
             counter, geo, base = abi.gen_parts(self.settings.gen)
             slot = idle & 1
@@ -285,6 +287,7 @@ class DataPath:
             visible = time.perf_counter()
             images.update_fd(abi.IMAGE_SCRATCH, self._scratch)  # returns when no program can hold the old generation
             images.delete(current)
+            self._pins.drop(current)
         finally:
             inner.close()
         key = ("name_key", "name_seed")
@@ -299,6 +302,7 @@ class DataPath:
             if self.maps["images"].lookup(idle) is not None:
                 self.maps["images"].update_fd(abi.IMAGE_SCRATCH, self._scratch)
                 self.maps["images"].delete(idle)
+            self._pins.drop(idle)
 
     # -- attachment
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vigie.contract.codes import Action, EventKind, Reason, Verdict
-from vigie.errors import DecodeError, VigieError
+from vigie.errors import BpfError, DecodeError, VigieError
 from vigie.filter import abi, events
 from vigie.filter.base.lookup import Lookup
 from vigie.filter.control import Control
@@ -31,11 +31,13 @@ from vigie.filter.hello import Decided, GiveUp, HelloAssembler, Waiting
 from vigie.filter.hold_frames import SYN, TCP, Segment, prohibited, reset_to_client, reset_to_server, segments
 from vigie.filter.hold_names import NameVerdict, judge, suffixes_of
 from vigie.filter.hold_protocol import READY
+from vigie.filter.imagepins import ImagePins
 from vigie.filter.libbpf import Map
 from vigie.filter.ring import RingReader
 
 HEARTBEAT_S = 0.05
 BATCH = 64
+SWAPS_MAX = 3  # looks at the base in force while it changes
 STALE_NS = 2_000_000_000  # left in the ring by a worker that was killed: the client has long sent it again
 # A program run that read the entry before the verdict was written may write over it: looked at again, twice.
 CONFIRM_NS = (2_000_000, 50_000_000)
@@ -161,9 +163,10 @@ def _named(event: Event, name: str, found: NameVerdict) -> Event:
 class Names:
     """Name verdicts by the base in force and the local rules, read in the shared memory: no copy of the base."""
 
-    def __init__(self, control: Control, images: Map, local_names: Map) -> None:
+    def __init__(self, control: Control, images: Map, local_names: Map, pins: ImagePins) -> None:
         self._control = control
         self._images = images
+        self._pins = pins
         self._local = local_names
         self._slot = -1
         self._image_id = -1
@@ -178,12 +181,19 @@ class Names:
         return judge(suffixes_of(name, lookup, local, device))
 
     def _current(self) -> Lookup | None:
-        slot = abi.gen_parts(self._control.gen)[2]
-        raw = self._images.lookup(slot)
-        number = int.from_bytes(raw[:4], sys.byteorder) if raw else 0
-        if (slot, number) != (self._slot, self._image_id):
-            self._lookup = Lookup(Map.by_id(number, "image").mmap()) if number else None
-            self._slot, self._image_id = slot, number
+        for turn in range(SWAPS_MAX):
+            slot = abi.gen_parts(self._control.gen)[2]
+            raw = self._images.lookup(slot)
+            number = int.from_bytes(raw[:4], sys.byteorder) if raw else 0
+            if (slot, number) == (self._slot, self._image_id):
+                break
+            try:
+                self._lookup = Lookup(self._pins.by_number(number, slot).mmap()) if number else None
+                self._slot, self._image_id = slot, number
+                break
+            except BpfError:  # swapped between the look and the opening: look again
+                if turn == SWAPS_MAX - 1:
+                    raise
         return self._lookup
 
     def _action(self, number: int, mac: bytes) -> Action:
@@ -237,7 +247,7 @@ def serve(maps_dir: Path, reports: socket.socket) -> None:
     """Works until the daemon goes away."""
     maps = {name: Map.pinned(maps_dir / name) for name in MAPS}
     control = Control(maps["control"])
-    names = Names(control, maps["images"], maps["local_names"])
+    names = Names(control, maps["images"], maps["local_names"], ImagePins(maps_dir))
     wire = KernelWire(control, FlowCache(maps["flows"], maps["flow_tags"], control), reports)
     holder = Holder(wire, names.verdict, int(control.record["hold_ms"]) * 1_000_000)
     ring = RingReader(maps["held"])

@@ -26,6 +26,7 @@ from vigie.filter.base.names import name_keys
 from vigie.filter.capture import Capture, Packet, link_problem
 from vigie.filter.datapath import DataPath
 from vigie.filter.hold import Names
+from vigie.filter.imagepins import ImagePins
 from vigie.filter.journal import Journal
 from vigie.filter.orientation import Network, orient
 from vigie.filter.replay_machine import Machine
@@ -57,7 +58,7 @@ class Replay:
     def __enter__(self) -> Replay:
         self._machine.__enter__()
         path = self._machine.path
-        self._names = Names(path.settings, path.maps["images"], path.maps["local_names"])
+        self._names = Names(path.settings, path.maps["images"], path.maps["local_names"], ImagePins(None))
         return self
 
     def __exit__(self, *_: object) -> None:
