@@ -37,10 +37,13 @@ def number(path):
 
 
 def value(path, limit=LIMIT):
-    """The JSON that the file holds, or None."""
+    """The JSON object that the file holds, or None. MicroPython's parser takes a file that was cut short for a whole
+    one, so its ends are looked at first."""
     found = text(path, limit)
+    if found is None or found[:1] != "{" or found[-1:] != "}":
+        return None
     try:
-        return None if found is None else json.loads(found)
+        return json.loads(found)
     except ValueError:
         return None
 
