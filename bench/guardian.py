@@ -1,9 +1,9 @@
 """Memory and start of the guardian, in the unix port of MicroPython, on this machine.
 
-`start_ms`: from the moment at which a shell in the namespace replaces itself by the interpreter until the guardian tells
-systemd READY=1: its watchdog is fed, configuration, legend and modules are read, its first frames were sent, its first
-decision is made. Median of 15 starts; `start_cpu_ms` is the processor time in it, which other work on this machine does
-not lengthen.
+`start_ms`: from the moment at which a shell in the namespace replaces itself by the interpreter until the guardian
+tells systemd READY=1: its watchdog is fed, configuration, legend and modules are read, its first frames were sent, its
+first decision is made. Median of 15 starts; `start_cpu_ms` is the processor time in it, which other work on this
+machine does not lengthen.
 
 `rss_kb`: the largest resident memory (VmHWM) after 100 rounds with bridge, heartbeat, enrolment status and button;
 `private_kb` of it belong to this process alone (the rest is the interpreter's file and the C library).
