@@ -9,6 +9,9 @@
 #include "verdicts.h"
 #include "layout.h"
 
+/* libbpf 1.6 and later define these two themselves. */
+#undef likely
+#undef unlikely
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #define READ_ONCE(x) (*(const volatile typeof(x) *)&(x))
