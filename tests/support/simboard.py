@@ -399,7 +399,18 @@ def _machine_root(root: Path, chip: str) -> None:
                 "button": {"key": 360},
             }
         ),
-        "run/vigie-early.json": json.dumps({"ok": True, "forward_s": 4.1, "base": 3}),
+        "run/vigie-early.json": json.dumps(
+            {
+                "early": {
+                    "base": True,
+                    "serial": 3,
+                    "fresh": True,
+                    "forward_ms": 31.0,
+                    "ports": ["eth0", "eth1"],
+                    "at": 4.1,
+                }
+            }
+        ),
         "run/vigie/heartbeat.json": json.dumps({"at": 21.0, "base": 3, "attached": True, "loop": False}),
         "sys/class/thermal/thermal_zone0/temp": "48300\n",
         "sys/devices/platform/soc/soc:firmware/get_throttled": "0\n",
@@ -417,6 +428,7 @@ def _machine_root(root: Path, chip: str) -> None:
             f"{base}/address": f"d8:3a:dd:00:00:0{number}\n",
             f"{base}/device/uevent": "\n",
         }
+        files[f"sys/class/net/br0/brif/{name}/state"] = "3\n"
     for name in ("ACT", "PWR"):
         files |= {f"sys/class/leds/{name}/{file}": "0\n" for file in ("brightness", "trigger")}
         files[f"sys/class/leds/{name}/max_brightness"] = "1\n"
