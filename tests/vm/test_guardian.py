@@ -36,9 +36,9 @@ def status(board: Machine) -> dict[str, Any]:
 
 def shows(board: Machine, lamp: str, *states: str) -> None:
     """Until the lamp shows one of these."""
-    pattern = "|".join(states)
-    code = f'import json, sys; sys.exit(json.load(open(sys.argv[1]))["lamps"]["{lamp}"]["state"] not in "{pattern}".split("|"))'
-    board.wait(f"python3 -c '{code}' /run/vigie-guardian/status.json", 90)
+    lamps = 'json.load(open("/run/vigie-guardian/status.json"))["lamps"]'
+    code = f'import json, sys; sys.exit({lamps}["{lamp}"]["state"] not in "{" ".join(states)}".split())'
+    board.wait(f"python3 -c '{code}'", 90)
 
 
 def test_it_runs_small_and_alone_with_the_watchdog(board: Machine) -> None:
