@@ -62,8 +62,11 @@ static __always_inline struct bucket_range read_bucket(void *image, __u32 page, 
 	__u32 *p = image_page(image, page + (bucket >> 10));
 	if (!p)
 		return r;
+	/* Kept from the compiler: clang 21 sees that the mask is needless below 1023, the verifier does not. */
+	__u32 next = (at + 1) & 1023;
+	asm volatile("" : "+r"(next));
 	r.lo = p[at];
-	r.hi = at < 1023 ? p[(at + 1) & 1023] : read_u32(image, page, bucket + 1);
+	r.hi = next ? p[next] : read_u32(image, page, bucket + 1);
 	return r;
 }
 
