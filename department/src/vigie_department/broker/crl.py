@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from vigie.contract.identity import UNREADABLE
 from vigie_department.broker.errors import BrokerError
 
+_UNUSABLE: Final[tuple[type[Exception], ...]] = (x509.ExtensionNotFound, x509.DuplicateExtension, *UNREADABLE)
+
 MAX_BYTES: Final = 16 << 20
 """about 300,000 revoked certificates"""
 MAX_LISTS: Final = 16
@@ -99,7 +101,7 @@ def _parse_one(block: bytes, issuers: Issuers) -> tuple[Revocations, bytes]:
         name = crl.issuer.rfc4514_string()
         number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
         expires = crl.next_update_utc
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, *UNREADABLE) as error:
+    except _UNUSABLE as error:
         raise BrokerError(f"revocation list: {error}") from error
     if expires is None:
         raise BrokerError(f"revocation list of {name}: has no date of its next issue")

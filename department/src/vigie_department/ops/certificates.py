@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from cryptography import x509
 
@@ -16,6 +17,8 @@ from vigie_provisioning.authority import setup
 from vigie_provisioning.authority.client import Admin
 from vigie_provisioning.errors import ProvisioningError, UnreachableError
 from vigie_provisioning.files import read_bounded
+
+_UNUSABLE: Final[tuple[type[Exception], ...]] = (OSError, IndexError, ProvisioningError, *UNREADABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ def show(config: Config) -> list[Ends]:
         try:
             ends = x509.load_pem_x509_certificates(read_bounded(path))[0].not_valid_after_utc
             found.append(Ends(server.name, path, ends, setup.due(path)))
-        except (OSError, IndexError, ProvisioningError, *UNREADABLE) as error:
+        except _UNUSABLE as error:
             text = _("{path} : ce n'est pas un certificat lisible ({error})").format(path=path, error=error)
             raise StateError(text) from error
     return found

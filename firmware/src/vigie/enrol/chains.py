@@ -26,6 +26,8 @@ from vigie.enrol.events import Lifetime
 from vigie.errors import HostError
 from vigie.host.files import read_small
 
+_UNUSABLE: Final[tuple[type[Exception], ...]] = (HostError, *UNREADABLE)
+
 SKEW_S: Final = 300.0
 ROOTS_MAX: Final = 16
 RENEW_AT: Final = 2 / 3
@@ -41,7 +43,7 @@ def load_roots(path: Path) -> tuple[x509.Certificate, ...]:
     """The department's roots. Raises EnrolError: without them nothing can be believed."""
     try:
         roots = tuple(x509.load_pem_x509_certificates(read_small(path) or b""))
-    except (HostError, *UNREADABLE) as e:
+    except _UNUSABLE as e:
         raise EnrolError(f"{path}: no certificates of the department ({e}); the image is not made for one") from e
     if not 0 < len(roots) <= ROOTS_MAX:
         raise EnrolError(f"{path}: {len(roots)} certificates, 1 to {ROOTS_MAX} are expected")

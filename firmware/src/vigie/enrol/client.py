@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -49,6 +50,8 @@ from vigie.errors import HostError
 from vigie.host.boxconfig import BoxConfig
 from vigie.host.files import DiskFull, read_small
 from vigie.host.trusted_clock import ClockError, TrustedClock
+
+_UNUSABLE: Final[tuple[type[Exception], ...]] = (TypeError, *UNREADABLE)
 
 log = logging.getLogger("vigie.enrol")
 
@@ -368,7 +371,7 @@ def _read(chain: Path, key: Path) -> tuple[bytes, ec.EllipticCurvePrivateKey] | 
     try:
         certificate = x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
         loaded = load_pem_private_key(key_pem, None)
-    except (TypeError, *UNREADABLE):
+    except _UNUSABLE:
         return None
     return (certificate, loaded) if isinstance(loaded, ec.EllipticCurvePrivateKey) else None
 

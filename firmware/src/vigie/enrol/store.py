@@ -37,6 +37,8 @@ from vigie.errors import HostError
 from vigie.host.boxconfig import Paths
 from vigie.host.files import read_small, sync_folder, write_atomic
 
+_UNUSABLE: Final[tuple[type[Exception], ...]] = (HostError, *UNREADABLE)
+
 REQUEST: Final = "request.csr"
 REPLY: Final = "reply.json"
 CHALLENGE: Final = "challenge.pem"
@@ -208,5 +210,5 @@ def _life(path: Path) -> Lifetime | None:
     try:
         data = read_small(path)
         return None if data is None else chains.lifetime(x509.load_pem_x509_certificate(data))
-    except (HostError, *UNREADABLE):
+    except _UNUSABLE:
         return None

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Final
 from urllib.parse import unquote
 
 from cryptography import x509
@@ -18,8 +19,10 @@ from vigie.contract.identity import UNREADABLE
 from vigie.contract.signed import Signed, verify_es256
 from vigie_provisioning.authority.checks import p256, spki
 from vigie_provisioning.authority.records import Box
-from vigie_provisioning.errors import CaError, ConfigError, ProvisioningError
+from vigie_provisioning.errors import ConfigError, ProvisioningError
 from vigie_provisioning.files import read_bounded
+
+_UNUSABLE: Final[tuple[type[Exception], ...]] = (ProvisioningError, *UNREADABLE)
 
 log = logging.getLogger("vigie.authority")
 
@@ -70,7 +73,7 @@ def client_certificate(verify: str, escaped: str) -> x509.Certificate | None:
     try:
         certificate = x509.load_pem_x509_certificate(unquote(escaped).encode())
         p256(certificate.public_key())
-    except (CaError, *UNREADABLE):
+    except _UNUSABLE:
         return None
     return certificate
 
@@ -107,7 +110,7 @@ class ServerKeys:
             try:
                 certificate = x509.load_pem_x509_certificate(read_bounded(file))
                 keys.append(spki(p256(certificate.public_key())))
-            except (ProvisioningError, *UNREADABLE) as e:
+            except _UNUSABLE as e:
                 log.warning("server_certificates: %s: %s", file, e)
         return keys
 
