@@ -218,7 +218,7 @@ __noinline int act(struct __sk_buff *skb)
 	case V_HOLD:
 		return TC_ACT_SHOT;
 	case V_PASS:
-		if (p->flood && flood_probe(skb))
+		if (p->again && flood_probe(skb))
 			return TC_ACT_SHOT;
 		if (dns) {
 			event_packet(skb, E_DNS, p->payload);

@@ -107,7 +107,7 @@ __noinline int gates(struct __sk_buff *skb)
 		}
 		return 1;
 	}
-	flood_watch(p);
+	flood_watch(skb, p);
 	if (loop_stops(p, c, st, box))
 		return settle(p, V_DROP, R_LOOP);
 	learn_mac(p, st);

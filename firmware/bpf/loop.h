@@ -2,8 +2,8 @@
 /* Both cables of the box in one switch: known by a probe of the box that left by one port and comes in by the other,
  * and cut here, since the storm leaves userspace no time. Port 1 is the one that is closed.
  *
- * Probes leave once or more a second from userspace; and from here as soon as group frames come in at the rate of a
- * storm, so that a storm drives its own detection. A probe carries a token of the port it leaves by, so that who sees
+ * Probes leave several times a second from userspace; and from here as soon as one group frame comes in again and
+ * again, so that a storm drives its own detection. A probe carries a token of the port it leaves by, so that who sees
  * the probes of one side cannot make one that seems to have come round.
  */
 #pragma once
@@ -12,7 +12,8 @@
 #define LOOP_PORT 1u
 #define LOOP_HOLD_NS 2000000000ll	/* closed for so long after the last probe that came round */
 #define FLOOD_WINDOW_NS 100000000ll
-#define FLOOD_FRAMES 50			/* group frames in a window: more is a storm, or looks like one */
+#define FLOOD_FRAMES 50			/* group frames in a window: more is a storm, or a stream */
+#define FLOOD_AGAIN 10			/* the same one so often in a window: a storm */
 #define PROBE_GAP_NS 20000000ll		/* between two probes from here */
 #define PROBE_BYTES 27
 #define PROBE_LEAST 60			/* shorter frames are not made into probes */
@@ -20,8 +21,8 @@
 enum probe_path { PROBE_NONE = 0, PROBE_REFLECTED = 1, PROBE_ROUND = 2 };
 
 /* Shared by all CPUs without a lock: a count that is a little off decides nothing. */
-static volatile __u64 flood_since_ns, flood_probe_ns;
-static volatile __u32 flood_count;
+static volatile __u64 flood_since_ns, flood_probe_ns, flood_hash;
+static volatile __u32 flood_count, flood_again;
 
 #define ROTL64(x, n) ((x) << (n) | (x) >> (64 - (n)))
 #define SIP_ROUND(v0, v1, v2, v3) do {						\
@@ -75,18 +76,41 @@ static __always_inline void loop_seen(const struct pkt *p, struct state *st)
 	WRITE_ONCE(st->loop_port, LOOP_PORT + 1);
 }
 
-/* Counts group frames: p->flood says that this one is of a storm. */
-static __always_inline void flood_watch(struct pkt *p)
+/* What tells a frame from the next one of a stream: source, length, EtherType and what follows up to byte 60. */
+static __always_inline __u64 frame_hash(struct __sk_buff *skb, const struct pkt *p)
+{
+	__u64 h = p->smac ^ (__u64)p->len << 48, words[6];
+	if (p->len < PROBE_LEAST || bpf_skb_load_bytes(skb, 12, words, sizeof(words)))
+		return 0;
+	for (int i = 0; i < 6; i++) {
+		h = (h ^ words[i]) * HASH_K1;
+		h ^= h >> 32;
+	}
+	return h;
+}
+
+/* Counts group frames: p->flood says that there are many, p->again that one of them came again and again, as in a loop
+ * (and unlike television). One frame of each window is the one that is looked for. */
+static __always_inline void flood_watch(struct __sk_buff *skb, struct pkt *p)
 {
 	if (!(p->dmac & 1) || (p->features & F_NO_LIMITS))
 		return;
-	__u32 n = 1;
-	if ((__s64)(p->ns - flood_since_ns) >= FLOOD_WINDOW_NS)
+	__u64 hash = frame_hash(skb, p);
+	__u32 n = 1, again = flood_again;
+	if ((__s64)(p->ns - flood_since_ns) >= FLOOD_WINDOW_NS) {
 		flood_since_ns = p->ns;
-	else
+		again = 0;
+	} else {
 		n += flood_count;
+	}
+	if (n == 1 || (!again && !(n & 255)))
+		flood_hash = hash;
+	else if (hash && hash == flood_hash)
+		again++;
 	flood_count = n;
+	flood_again = again;
 	p->flood = n > FLOOD_FRAMES;
+	p->again = again >= FLOOD_AGAIN;
 }
 
 /* True when this frame must not pass because of a loop. Besides what comes in at the closed port, what would leave by

@@ -107,8 +107,8 @@ struct pkt {
 	__u8 name_never;	/* the name in hand is below a never-block name, and not forced */
 	__u8 hops, overlaps;
 	__u8 absent;		/* the fast path has looked: no entry in the flow cache */
-	__u8 flood;		/* one group frame of many: a storm, perhaps */
-	__u8 pad[2];
+	__u8 flood, again;	/* one group frame of many; one that came again and again */
+	__u8 pad;
 	__u32 ip_end;		/* offset behind the IP packet: what follows is padding */
 	__u32 pad2;
 	__u64 name_hash;

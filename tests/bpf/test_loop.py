@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
+from scapy.layers.inet import UDP
+from scapy.packet import Raw
 
 from tests.support import packets as p
 from tests.support.policies import mac
@@ -22,7 +24,7 @@ pytestmark = pytest.mark.bpf
 Make = Callable[..., Town]
 
 STORM = p.arp(p.PC, p.NEIGHBOUR) + bytes(200)
-FEW = 50  # FLOOD_FRAMES
+FEW, AGAIN = 50, 10  # FLOOD_FRAMES, FLOOD_AGAIN
 PROTOCOLS = 3  # ETH_P_ALL
 
 
@@ -112,8 +114,17 @@ def test_other_frames_send_none(town: Make, wires: Wire, frame: bytes) -> None:
     assert wires.probes(WAN) == []
 
 
-def test_a_few_group_frames_send_none(town: Make, wires: Wire) -> None:
-    storm(storming(town), LAN, FEW)
+def test_a_stream_sends_none(town: Make, wires: Wire) -> None:
+    """Television: a thousand group frames a second for hours, each another one."""
+    t = storming(town)
+    for number in range(200):
+        stream = p.ip(p.PC, "232.0.4.38", id=number) / UDP(sport=8200, dport=8200) / Raw(bytes(1316))
+        t.kernel.run(WAN, p.ether(stream, p.GATEWAY_MAC, "01:00:5e:00:04:26"))
+    assert wires.probes(LAN) == []
+
+
+def test_the_same_frame_a_few_times_sends_none(town: Make, wires: Wire) -> None:
+    storm(storming(town), LAN, AGAIN)
     assert wires.probes(WAN) == []
 
 
