@@ -16,6 +16,7 @@ VIGIE_BPF_OVERRIDE_SRCDIR_RSYNC_EXCLUSIONS = --exclude=/build
 
 # host-llvm knows the target's processor alone; BR2_PACKAGE_LLVM_BPF would bring LLVM to the target.
 ifeq ($(BR2_PACKAGE_VIGIE_BPF)$(BR2_PACKAGE_LLVM_BPF),y)
+# check-package TypoInPackageVariable
 LLVM_TARGETS_TO_BUILD += BPF
 endif
 

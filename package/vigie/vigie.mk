@@ -23,7 +23,8 @@ VIGIE_POST_RSYNC_HOOKS += VIGIE_COPY_LICENSE
 
 # Compiled catalogues are not in git.
 define VIGIE_COMPILE_CATALOGUES
-	$(HOST_DIR)/bin/pybabel compile -D vigie -d $(@D)/src/vigie/locale
+	$(HOST_DIR)/bin/python3 $(VIGIE_PKGDIR)/compile-catalogues \
+		$(@D)/src/vigie/locale
 endef
 VIGIE_PRE_BUILD_HOOKS += VIGIE_COMPILE_CATALOGUES
 
@@ -38,7 +39,7 @@ VIGIE_POST_INSTALL_TARGET_HOOKS += VIGIE_INSTALL_BOX
 
 # A table of its own, so that the virtual board makes the same users with the same numbers.
 define VIGIE_USERS
-$(file <$(VIGIE_PKGDIR)/users.table)
+	$(file <$(VIGIE_PKGDIR)/users.table)
 endef
 
 $(eval $(python-package))
