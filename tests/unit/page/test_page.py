@@ -300,3 +300,24 @@ def test_a_status_survives_writing_and_nonsense(tmp_path: Path) -> None:
         assert status.read(tmp_path) == Status()
     again = Status(code=Code.PORTAL, since=99.0).changed(shown)
     assert again.since == 5.0 and Status(code=Code.CLONE, since=99.0).changed(shown).since == 99.0
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ('{"volatile": true, "reason": "damaged"}', True),
+        ('{"volatile": false, "reason": ""}', False),
+        ("{", False),
+        ("[]", False),
+        (None, False),
+    ],
+)
+def test_a_box_without_its_disk_says_so(tmp_path: Path, said: str | None, shown: bool) -> None:
+    """vigie-storage writes it; the page is what the mairie sees of it."""
+    browser = Browser(tmp_path)
+    if said is not None:
+        browser.paths.run.mkdir(parents=True)
+        (browser.paths.run / "storage.json").write_text(said)
+    found = browser.ask()
+    assert found.status == 200
+    assert ("La mémoire du boîtier est abîmée" in found.body) is shown

@@ -31,6 +31,7 @@ from vigie.page.guard import COOKIE, TOKEN, Guard, Tokens, form, same_site
 log = logging.getLogger("vigie.page")
 
 STATIC: Final = Path(__file__).parent / "static"
+STORAGE: Final = "storage.json"
 FIELDS: Final = ("address", "prefix", "gateway", "dns")
 
 
@@ -107,7 +108,14 @@ class Page:
             "link_local": bool(shown) and all(i.ip.is_link_local for i in shown),
             "fixed": kept if kept.get("mode") == "fixed" else None,
             "conflict": report.get("problem") == "conflict",
+            "volatile": self._volatile(),
         }
+
+    def _volatile(self) -> bool:
+        """Whether the box works without its disk (vigie-data.service): nothing is kept beyond this start."""
+        with contextlib.suppress(HostError):
+            return (read_json(self._config.paths.run / STORAGE) or {}).get("volatile") is True
+        return False
 
 
 def _moment(unix_s: float) -> str:
