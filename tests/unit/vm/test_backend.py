@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vm.layout import ROOT
+from vm.tools import ROOT
 
 BACKEND = ROOT / "ota/rauc/boot-backend"
 

@@ -11,7 +11,7 @@ import pytest
 from vm import contents, debian
 from vm.errors import VmError
 from vm.initramfs import SOURCE, newc
-from vm.layout import ROOT
+from vm.tools import ROOT
 
 
 def test_archive_is_read_by_cpio(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from tests.unit.vm.conftest import make_inputs, post_image
 from vm import layout
 from vm.layout import partitions
+from vm.tools import ROOT
 
 pytestmark = pytest.mark.slow
 MIB = 1 << 20
@@ -118,7 +119,7 @@ def test_the_firmware_tries_the_other_slot(built: tuple[str, Path]) -> None:
         variables = copies[0][5:].split(b"\0\0")[0].split(b"\0")
         assert variables == [b"BOOT_ORDER=A B", b"BOOT_A_LEFT=3", b"BOOT_B_LEFT=3"]
         return
-    root = layout.ROOT / "board/cm4"
+    root = ROOT / "board/cm4"
     assert (root / "autoboot.txt").read_text().split() == [
         "[all]", "tryboot_a_b=1", "boot_partition=2", "[tryboot]", "boot_partition=3",
     ]  # fmt: skip

@@ -1,0 +1,76 @@
+"""Disks that were spoilt, power that went: the line opens, filtered."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+
+from lab import plan
+from tests.vm.conftest import other_disk
+from vm import expectations, inside, layout
+from vm.layout import number
+from vm.office import VmOffice
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
+MIB = 1 << 20
+
+
+def opens_filtered(office: VmOffice, suffix: str) -> None:
+    """It starts; listed frames never come through; what is clean does."""
+    figures = expectations.start(office, suffix)
+    assert figures["leaked"] == 0, figures
+    office["pc"].must_reach(plan.TOWN.v4, plan.HTTPS, within=30)
+    office["pc"].must_refuse_fast(office.lab.indicators.toxic4, plan.HTTPS, within=3.0)
+
+
+def test_a_damaged_data_partition_does_not_stop_the_filter(office: VmOffice) -> None:
+    """Superblock, its first copies and the journal overwritten: the base of the image is in force."""
+    with other_disk(office, fresh=False) as machine:
+        place = layout.partitions(machine.disk)[number("DATA_PART")]
+        for offset in range(0, place.size, 128 * MIB):
+            layout.write(machine.disk, place, b"\xa5" * MIB, offset)
+        opens_filtered(office, "_damaged")
+        assert inside.filtering(office)
+        assert machine.shell("touch /data/written").code == 0, "the services have somewhere to write"
+
+
+def test_a_tampered_slot_is_refused_and_the_other_one_starts(office: VmOffice) -> None:
+    """One bit of slot A: the kernel panics rather than use it, three attempts are counted, B starts."""
+    with other_disk(office, fresh=False) as machine:
+        place = layout.partitions(machine.disk)[number("ROOT_PART_A")]
+        (byte,) = layout.read(machine.disk, place, 1, 1024)  # the magic number of erofs
+        layout.write(machine.disk, place, bytes([byte ^ 1]), 1024)
+        opens_filtered(office, "_slot_b")
+        assert "rauc.slot=B" in machine.shell("cat /proc/cmdline").require().out
+        tries = re.findall(r"VIGIE: slot (\w), attempts left A (\d+)", machine.console)
+        assert [slot for slot, _ in tries] == ["A", "A", "A", "B"], tries
+        assert machine.console.count("is corrupted") >= 3, machine.tail(60)
+
+
+def test_power_cut_while_the_data_partition_grows(office: VmOffice) -> None:
+    """Cut at the moment at which the table changes on a fresh disk: the next start ends the work."""
+    with other_disk(office, fresh=True) as machine:
+        flashed = layout.partitions(machine.disk)[number("DATA_PART")]
+        machine.power_on()
+        deadline = time.monotonic() + 400
+        while layout.partitions(machine.disk)[number("DATA_PART")].size == flashed.size:
+            assert time.monotonic() < deadline and machine.running, machine.tail()
+            time.sleep(0.05)
+        machine.power_cut()
+        opens_filtered(office, "_grown")
+        size = int(machine.shell("df -k /data | tail -1 | awk '{print $2}'").require().out)
+        assert size > flashed.size // 1024, "larger than as flashed"
+        assert machine.shell("dumpe2fs -h /dev/disk/by-partuuid/76696769-08").require().out.count("not clean") == 0
+
+
+def test_an_environment_torn_by_a_power_cut(office: VmOffice) -> None:
+    """The copy that U-Boot was writing is rubbish: the other one counts."""
+    with other_disk(office, fresh=False) as machine:
+        first = int(layout.constants()["UBOOT_ENV_OFFSETS_KIB"].split()[0]) * 1024
+        with machine.disk.open("r+b") as disk:
+            disk.seek(first)
+            disk.write(b"\x00" * 4096)
+        machine.power_on()
+        machine.wait_console("VIGIE: slot A, attempts left A 2", 120)
