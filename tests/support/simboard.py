@@ -186,7 +186,7 @@ class SimBoard:
         self._station, self._board, self._slave = -1, -1, ""
         self._deaf = False
         self._threads = [threading.Thread(target=target, daemon=True) for target in (self._wire, self._life)]
-        _machine_root(folder / "root", chip)
+        machine_root(folder / "root", chip)
 
     @contextmanager
     def on_the_bench(self) -> Iterator[SimBoard]:
@@ -379,7 +379,7 @@ def _register_reset(root: Path, *, power: bool) -> None:
     path.write_bytes(struct.pack(">I", 0x1000 if power else 0x20))
 
 
-def _machine_root(root: Path, chip: str) -> None:
+def machine_root(root: Path, chip: str) -> None:
     """The files of a healthy board."""
     files = {
         "proc/device-tree/serial-number": f"10000000{chip}\0",

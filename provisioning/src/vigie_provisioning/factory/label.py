@@ -1,7 +1,8 @@
 """The label under a box: serial number, claim id, the page's address, and that address again as a QR code.
 
 PDF for the label printer, PNG for whoever sticks it into a list. The QR code holds the page's address and nothing
-else: a photograph of a shelf full of boxes says nothing about any of them. The same job gives the same bytes.
+else: a photograph of a shelf full of boxes says nothing about any of them. The same job gives the same bytes, and the
+label is in French whatever language the station speaks: town halls read it.
 """
 
 from __future__ import annotations
@@ -15,12 +16,11 @@ import segno
 from fpdf import FPDF
 from PIL import Image, ImageDraw, ImageFont
 
-from vigie_provisioning.i18n import _
-
 WIDTH_MM: Final = 62.0
 HEIGHT_MM: Final = 29.0
 _DPI: Final = 300
 _MARGIN: Final = 1.5
+_LEFT: Final = 2.0
 _QUIET: Final = 4  # modules of white that a reader wants around the code (ISO/IEC 18004, 9.1)
 
 
@@ -50,11 +50,11 @@ def lines(label: Label) -> list[_Text]:
     return [
         _Text("Vigie", 13.0, True, 5.6),
         _Text(label.department, 5.5, False, 8.4),
-        _Text(_("Numéro de série"), 4.5, False, 11.4),
+        _Text("Numéro de série", 4.5, False, 11.4),
         _Text(label.serial, 8.0, True, 14.4),
-        _Text(_("Code de rattachement"), 4.5, False, 17.4),
+        _Text("Code de rattachement", 4.5, False, 17.4),
         _Text(label.claim_id, 9.0, True, 20.6),
-        _Text(_("Page du boîtier"), 4.5, False, 23.6),
+        _Text("Page du boîtier", 4.5, False, 23.6),
         _Text(label.page, 6.5, False, 26.4),
     ]
 
@@ -73,10 +73,11 @@ def pdf(label: Label) -> bytes:
     page.set_creation_date(datetime.fromtimestamp(label.at, UTC))
     page.set_title(label.serial)
     page.add_page()
+    left, top, side, cells = _place(label.page)
     for line in lines(label):
         page.set_font("Helvetica", style="B" if line.bold else "", size=line.points)
-        page.text(_MARGIN + 0.5, line.y, line.text)
-    left, top, side, cells = _place(label.page)
+        page.set_font_size(_fitting(line.points, page.get_string_width(line.text), left, side))
+        page.text(_LEFT, line.y, line.text)
     for x, y, run in _runs(cells):
         page.rect(left + x * side, top + y * side, run * side, side, style="F")
     return bytes(page.output())
@@ -87,11 +88,13 @@ def png(label: Label) -> bytes:
     scale = _DPI / 25.4
     image = Image.new("L", (round(WIDTH_MM * scale), round(HEIGHT_MM * scale)), 255)
     draw = ImageDraw.Draw(image)
-    for line in lines(label):
-        font = ImageFont.load_default(line.points * _DPI / 72)
-        place = ((_MARGIN + 0.5) * scale, line.y * scale)
-        draw.text(place, line.text, fill=0, font=font, anchor="ls", stroke_width=1 if line.bold else 0)
     left, top, side, cells = _place(label.page)
+    for line in lines(label):
+        wide = (
+            ImageFont.load_default(line.points * _DPI / 72).getbbox(line.text, stroke_width=int(line.bold))[2] / scale
+        )
+        font = ImageFont.load_default(_fitting(line.points, wide, left, side) * _DPI / 72)
+        draw.text((_LEFT * scale, line.y * scale), line.text, 0, font, "ls", stroke_width=int(line.bold))
     # Whole dots a module: edges stay sharp.
     dots = max(1, int(side * scale))
     for x, y, run in _runs(cells):
@@ -100,6 +103,12 @@ def png(label: Label) -> bytes:
     out = io.BytesIO()
     image.save(out, "PNG", dpi=(_DPI, _DPI))
     return out.getvalue()
+
+
+def _fitting(points: float, wide: float, left: float, side: float) -> float:
+    """The size at which a line that is `wide` millimetres at `points` ends before the code's white."""
+    room = left - _QUIET * side - _LEFT - 0.3
+    return points if wide <= room else points * room / wide
 
 
 def _place(page: str) -> tuple[float, float, float, list[list[bool]]]:

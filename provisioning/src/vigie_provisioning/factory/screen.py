@@ -66,9 +66,10 @@ class Terminal:
 
     def ask(self, question: str) -> bool:
         """Until the answer is one; without anybody (end of input) it is no."""
+        choice = _("[o/n]")
         while True:
             try:
-                word = self._console.input(f"[bold cyan]? {escape(question)} {escape(_('[o/n]'))} [/]").strip().lower()
+                word = self._console.input(f"[bold cyan]? {escape(question)} {escape(choice)} [/]").strip().lower()
             except EOFError:
                 return False
             if word in ("o", "oui", "y", "yes"):
