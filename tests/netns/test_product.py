@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from lab.office import Office
 from lab.servers.report import heard
 from lab.topology import Topology
 from tests.netns.town import INDICATORS
+from tests.support.servers import eventually
 from vigie.filter.base.basefile import write_base
 
 NAME = INDICATORS.toxic_names[0]
@@ -98,3 +100,16 @@ def test_honest_hellos_wait_little(office: Office) -> None:
 
 def test_a_loop_is_cut_with_and_without_the_daemon(office: Office) -> None:
     zones.loop(office)
+
+
+def test_the_guardian_sees_the_filter_live(office: Office) -> None:
+    """The heartbeat beside the socket follows the kernel: attached, no loop, the base in force, and a clock that moves."""
+    path = office.box.socket.with_name("heartbeat.json")
+
+    def read() -> dict[str, object]:
+        found: dict[str, object] = json.loads(path.read_text())
+        return found
+
+    first = read()
+    assert {"attached": True, "loop": False, "base": office.box.base_version()}.items() <= first.items()
+    eventually(lambda: float(str(read()["at"])) > float(str(first["at"])), lambda: f"still {first}")
