@@ -103,7 +103,7 @@ def test_a_loop_is_cut_with_and_without_the_daemon(office: Office) -> None:
 
 
 def test_the_guardian_sees_the_filter_live(office: Office) -> None:
-    """The heartbeat beside the socket follows the kernel: attached, no loop, the base in force, and a clock that moves."""
+    """The heartbeat beside the socket follows the kernel: attached, no loop, the base in force, a clock that moves."""
     path = office.box.socket.with_name("heartbeat.json")
 
     def read() -> dict[str, object]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import stat
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +54,16 @@ def test_it_says_what_is_in_force(tmp_path: Path) -> None:
     assert before - 0.001 <= found.pop("at") <= time.monotonic() + 0.001
     assert found == {"base": 7, "attached": True, "loop": False}
     assert [path.name for path in tmp_path.iterdir()] == ["heartbeat.json"]
+
+
+def test_everybody_may_read_it(tmp_path: Path) -> None:
+    """The filter keeps its files to itself (UMask=0027); the guardian is another user."""
+    old = os.umask(0o027)
+    try:
+        beat(tmp_path, Kernel())
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "heartbeat.json").stat().st_mode) == 0o644
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,7 @@ def write(path: Path, value: dict[str, Any]) -> None:
     temporary = path.with_name(path.name + ".new")
     try:
         temporary.write_text(json.dumps(value, sort_keys=True) + "\n", encoding="ascii")
+        temporary.chmod(0o644)  # whatever the umask says: the guardian is another user
         temporary.replace(path)
     except OSError as e:
         raise HostError(f"{path}: cannot be written ({e.strerror}); is there a {path.parent}?") from e
