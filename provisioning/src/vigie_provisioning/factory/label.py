@@ -10,16 +10,22 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 import segno
 from fpdf import FPDF
 from PIL import Image, ImageDraw, ImageFont
 
+from vigie_provisioning.errors import ProvisioningError
+
 WIDTH_MM: Final = 62.0
 HEIGHT_MM: Final = 29.0
 _DPI: Final = 300
 _MARGIN: Final = 1.5
+_FONTS: Final = Path("/usr/share/fonts/truetype/dejavu")
+REGULAR: Final = _FONTS / "DejaVuSans.ttf"
+BOLD: Final = _FONTS / "DejaVuSans-Bold.ttf"
 _LEFT: Final = 2.0
 _QUIET: Final = 4  # modules of white that a reader wants around the code (ISO/IEC 18004, 9.1)
 
@@ -48,12 +54,12 @@ class _Text:
 def lines(label: Label) -> list[_Text]:
     """What stands left of the code, from top to bottom."""
     return [
-        _Text("Vigie", 13.0, True, 5.6),
+        _Text("Vigie", 12.0, True, 5.6),
         _Text(label.department, 5.5, False, 8.4),
         _Text("Numéro de série", 4.5, False, 11.4),
-        _Text(label.serial, 8.0, True, 14.4),
+        _Text(label.serial, 7.5, True, 14.4),
         _Text("Code de rattachement", 4.5, False, 17.4),
-        _Text(label.claim_id, 9.0, True, 20.6),
+        _Text(label.claim_id, 8.5, True, 20.6),
         _Text("Page du boîtier", 4.5, False, 23.6),
         _Text(label.page, 6.5, False, 26.4),
     ]
@@ -65,17 +71,27 @@ def modules(page: str) -> list[list[bool]]:
     return [[bool(cell) for cell in row] for row in code.matrix]
 
 
+def check_fonts() -> None:
+    """ProvisioningError when the fonts are not there: said before the first board, not at its label."""
+    for font in (REGULAR, BOLD):
+        if not font.is_file():
+            raise ProvisioningError(f"{font}: the labels' font is missing; install Debian's package fonts-dejavu-core")
+
+
 def pdf(label: Label) -> bytes:
-    """One page of the label's size."""
+    """One page of the label's size, with its fonts in it."""
+    check_fonts()
     page = FPDF(orientation="L", unit="mm", format=(HEIGHT_MM, WIDTH_MM))
     page.set_auto_page_break(False)
     page.set_margin(0)
     page.set_creation_date(datetime.fromtimestamp(label.at, UTC))
     page.set_title(label.serial)
+    page.add_font("label", "", REGULAR)
+    page.add_font("label", "B", BOLD)
     page.add_page()
-    left, top, side, cells = _place(label.page)
+    left, top, side, cells = place(label.page)
     for line in lines(label):
-        page.set_font("Helvetica", style="B" if line.bold else "", size=line.points)
+        page.set_font("label", style="B" if line.bold else "", size=line.points)
         page.set_font_size(_fitting(line.points, page.get_string_width(line.text), left, side))
         page.text(_LEFT, line.y, line.text)
     for x, y, run in _runs(cells):
@@ -85,18 +101,18 @@ def pdf(label: Label) -> bytes:
 
 def png(label: Label) -> bytes:
     """The same at 300 dots per inch."""
+    check_fonts()
     scale = _DPI / 25.4
     image = Image.new("L", (round(WIDTH_MM * scale), round(HEIGHT_MM * scale)), 255)
     draw = ImageDraw.Draw(image)
-    left, top, side, cells = _place(label.page)
+    left, top, side, cells = place(label.page)
     for line in lines(label):
-        wide = (
-            ImageFont.load_default(line.points * _DPI / 72).getbbox(line.text, stroke_width=int(line.bold))[2] / scale
-        )
-        font = ImageFont.load_default(_fitting(line.points, wide, left, side) * _DPI / 72)
-        draw.text((_LEFT * scale, line.y * scale), line.text, 0, font, "ls", stroke_width=int(line.bold))
-    # Whole dots a module: edges stay sharp.
-    dots = max(1, int(side * scale))
+        file = BOLD if line.bold else REGULAR
+        wide = ImageFont.truetype(file, line.points * _DPI / 72).getlength(line.text) / scale
+        font = ImageFont.truetype(file, _fitting(line.points, wide, left, side) * _DPI / 72)
+        draw.text((_LEFT * scale, line.y * scale), line.text, 0, font, "ls")
+    # Whole dots a module, from the same corner as in the PDF: edges stay sharp.
+    dots = dots_of(side)
     for x, y, run in _runs(cells):
         corner = (round(left * scale) + x * dots, round(top * scale) + y * dots)
         draw.rectangle((*corner, corner[0] + run * dots - 1, corner[1] + dots - 1), fill=0)
@@ -105,13 +121,18 @@ def png(label: Label) -> bytes:
     return out.getvalue()
 
 
+def dots_of(side: float) -> int:
+    """Dots of the picture for a module of `side` millimetres."""
+    return max(1, int(side * _DPI / 25.4))
+
+
 def _fitting(points: float, wide: float, left: float, side: float) -> float:
     """The size at which a line that is `wide` millimetres at `points` ends before the code's white."""
     room = left - _QUIET * side - _LEFT - 0.3
     return points if wide <= room else points * room / wide
 
 
-def _place(page: str) -> tuple[float, float, float, list[list[bool]]]:
+def place(page: str) -> tuple[float, float, float, list[list[bool]]]:
     """(left, top, side of a module in millimetres, modules) of the code at the right of the label."""
     cells = modules(page)
     side = (HEIGHT_MM - 2 * _MARGIN) / (len(cells) + 2 * _QUIET)

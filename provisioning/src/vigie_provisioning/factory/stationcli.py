@@ -22,6 +22,7 @@ from vigie_provisioning.factory.disks import Disks
 from vigie_provisioning.factory.image import Image
 from vigie_provisioning.factory.jobs import Job
 from vigie_provisioning.factory.jobstore import JobStore
+from vigie_provisioning.factory.label import check_fonts
 from vigie_provisioning.factory.line import check_port
 from vigie_provisioning.factory.screen import Screen, Terminal
 from vigie_provisioning.factory.station import Station, print_label
@@ -77,6 +78,7 @@ def _station(args: argparse.Namespace, open_key: OpenKey) -> int:
     config = _config(args)
     screen = Terminal()
     check_port(config.port)
+    check_fonts()
     image = check_image(config, screen)
     key = open_key(config.operator_key)
     disks = Disks()
