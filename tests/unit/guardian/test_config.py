@@ -68,6 +68,7 @@ def test_a_restart_fits_into_the_watchdogs_time(mp: Interpreter) -> None:
     for board in BOARDS:
         config, _ = mp.call("config", "check", json.loads(board.read_text()), board.name)
         assert 2 * (notice_s + 1) < config["watchdog_s"]
+        assert int(settings["TimeoutStartSec"]) + int(settings["TimeoutAbortSec"]) + 1 < config["watchdog_s"]
         assert config["tick_ms"] * 10 <= config["watchdog_s"] * 1000
         assert config["tick_ms"] * 5 <= int(settings["WatchdogSec"]) * 1000
 
