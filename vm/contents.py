@@ -65,6 +65,8 @@ DROPPED: Final = (
     "usr/lib/python3.13/turtledemo", "usr/lib/python3.13/tkinter", "usr/lib/python3.13/ensurepip",
     "usr/lib/klibc", "usr/lib/dracut", "usr/lib/valgrind", "usr/lib/pcrlock.d", "usr/lib/kernel", "usr/share/zoneinfo",
     "usr/share/gcc", "usr/share/vim", "usr/share/dpkg",
+    # written for a root that can be written
+    "usr/lib/tmpfiles.d/etc.conf", "usr/lib/tmpfiles.d/credstore.conf", "usr/lib/tmpfiles.d/provision.conf",
     "etc/apt", "etc/cron.d", "etc/cron.daily", "etc/init.d", "etc/initramfs-tools", "etc/kernel", "etc/logrotate.d",
     "etc/rc0.d", "etc/rc1.d", "etc/rc2.d", "etc/rc3.d", "etc/rc4.d", "etc/rc5.d", "etc/rc6.d", "etc/rcS.d",
     "etc/update-motd.d", "boot", "var/lib/dpkg", "var/lib/apt", "var/cache", "var/log",

@@ -20,6 +20,7 @@ from vm.tools import BUILD, ROOT, digest, run
 
 ARCHIVES = BUILD / "archives"
 MULTIARCH = "aarch64-linux-gnu"
+NEEDED = re.compile(r"\(NEEDED\)\s+Shared library: \[([^]]+)\]")
 APPLETS = (
     "awk", "find", "xargs", "hexdump", "vi", "less", "clear", "ps", "top", "free", "which", "pgrep", "pkill", "ping",
     "nc", "udhcpc", "arping", "diff", "cmp", "gzip", "gunzip", "zcat", "tar", "cpio", "time", "watch", "usleep", "bc",
@@ -134,6 +135,8 @@ def _make(target: Path) -> None:
         path = target / place
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
     shutil.rmtree(target / f"usr/lib/linux-image-{version}")  # device trees of boards that this is not
     for path in target.rglob("*"):
         if path.is_file() and not path.is_symlink() and path.stat().st_mode & 0o6000:
@@ -147,6 +150,34 @@ def _make(target: Path) -> None:
     for place in ("etc/resolv.conf", "etc/hostname", "etc/fstab", "etc/motd", "etc/issue", "etc/issue.net"):
         (target / place).unlink(missing_ok=True)
     compile_python(target, "usr/lib/python3/dist-packages", f"usr/lib/python{contents.PYTHON}")
+    missing = missing_libraries(target)
+    if missing:
+        raise VmError(f"libraries that programs of the image need and nobody brings: {missing}")
+
+
+def missing_libraries(target: Path) -> dict[str, list[str]]:
+    """Library -> who needs it, for those that no file or link of the image provides."""
+    provided = {path.name for path in target.rglob("*.so*") if path.exists()}
+    programs = [
+        path
+        for place in ("usr/bin", "usr/sbin", "usr/lib")
+        for path in (target / place).rglob("*")
+        if path.is_file() and not path.is_symlink() and path.suffix not in (".ko", ".xz") and _is_elf(path)
+    ]
+    shown = run([f"{MULTIARCH}-readelf", "-d", *programs])
+    missing: dict[str, list[str]] = {}
+    name = ""
+    for line in shown.splitlines():
+        if line.startswith("File: "):
+            name = str(Path(line.removeprefix("File: ")).relative_to(target))
+        elif (found := NEEDED.search(line)) and found[1] not in provided:
+            missing.setdefault(found[1], []).append(name)
+    return missing
+
+
+def _is_elf(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"\x7fELF"
 
 
 def dependencies(modules: Path, names: Iterable[str]) -> list[str]:
@@ -223,6 +254,8 @@ def _alternatives(target: Path) -> None:
     """What update-alternatives and postinst scripts would have linked; busybox for what no package brings."""
     _link(target / "usr/sbin/init", "../lib/systemd/systemd")
     _link(target / "usr/bin/sh", "dash")
+    for library in ("blas/libblas", "lapack/liblapack"):
+        _link(target / "usr/lib" / MULTIARCH / f"{Path(library).name}.so.3", f"{library}.so.3")
     for applet in APPLETS:
         if not any((target / place / applet).exists() for place in ("usr/bin", "usr/sbin")):
             _link(target / "usr/bin" / applet, "busybox")

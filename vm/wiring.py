@@ -7,15 +7,18 @@ not on the network, only the board is.
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from lab.netns import Namespace
 from lab.topology import LAN_PORT, WAN_PORT, Topology
 
 PORTS = (LAN_PORT, WAN_PORT)
+SHARE = "-10"
 # A classic BPF program that takes every frame.
 EVERY_FRAME = "1,6 0 0 4294967295"
 
@@ -52,7 +55,7 @@ def starter(namespace: Namespace, *, terminal: bool = False) -> Callable[[Sequen
         guarded = ["setpriv", "--pdeathsig", "KILL", "--", *namespace.command(argv)]
         log = namespace.world.temp / "qemu.log"
         with log.open("ab") as sink:
-            return subprocess.Popen(
+            qemu = subprocess.Popen(
                 guarded,
                 stdin=sys.stdin if terminal else subprocess.DEVNULL,
                 stdout=sys.stdout if terminal else sink,
@@ -61,6 +64,10 @@ def starter(namespace: Namespace, *, terminal: bool = False) -> Callable[[Sequen
                 start_new_session=not terminal,
                 preexec_fn=_ignore_interrupt if terminal else None,
             )
+        # The board's time-outs are those of hardware: what else runs on this machine gives way (sched(7), autogroup).
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{qemu.pid}/autogroup").write_text(SHARE)
+        return qemu
 
     return start
 
