@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -235,3 +236,24 @@ def test_no_login_and_no_clock_from_strangers(target: Path) -> None:
     assert {"systemd-timesyncd.service", "systemd-resolved.service"} <= masked
     assert all((target / "etc/systemd/system" / name).readlink() == Path("/dev/null") for name in masked)
     assert not [path for path in (target / UNITS).rglob("*") if "sshd" in path.name or "getty" in path.name]
+
+
+def test_kernel_settings_are_known(target: Path) -> None:
+    """sysctl.d(5): one that a kernel may lack has a minus, any other would fail systemd-sysctl.service."""
+    lines = (target / "usr/lib/sysctl.d/60-vigie.conf").read_text().splitlines()
+    settings = [line.partition("=") for line in lines if line and not line.startswith("#")]
+    assert len(settings) > 20
+    for name, equals, value in settings:
+        assert equals and value.strip(), name
+        if not name.startswith("-"):
+            assert Path("/proc/sys", *name.strip().split(".")).exists(), f"{name}: unknown to this kernel"
+
+
+def test_mounts_name_the_disk_that_the_image_has(target: Path) -> None:
+    """One number in three places: the table of the image, fstab, vigie-storage."""
+    layout = (ROOT / "board/common/layout.sh").read_text()
+    number = re.search(r"DISK_SIGNATURE=(?:0x)?([0-9a-f]{8})", layout)
+    assert number is not None, layout
+    fstab = (target / "etc/fstab").read_text()
+    assert f"PARTUUID={number[1]}-07  /identity" in fstab and f"PARTUUID={number[1]}-08  /data" in fstab
+    assert f"DISK_ID={number[1]}\n" in (target / "usr/lib/vigie/vigie-storage").read_text()
