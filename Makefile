@@ -33,7 +33,7 @@ test: preflight lint ## everything: lint, types, unit, kernel, namespaces, real 
 	@$(ROOT) scripts/test-all $(PYTHON_ENV) $(ARGS)
 
 test-fast: setup ## under a minute, without root: no kernel, no namespaces, nothing slow
-	@$(PYTHON_ENV) -m pytest -m "not netns and not bpf and not integration and not slow" $(ARGS)
+	@$(PYTHON_ENV) -m pytest -m "not netns and not bpf and not integration and not vm and not slow" $(ARGS)
 
 lint: setup ## ruff, mypy, the published list of fields
 	@$(PYTHON_ENV) -m ruff check .
