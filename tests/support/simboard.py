@@ -158,7 +158,6 @@ class Cable:
     garbage: float = 0.0
     echo: bool = False
     cut_at: list[tuple[bytes, bool]] = field(default_factory=list)
-    seed: int = 1
 
 
 class SimBoard:
@@ -178,7 +177,7 @@ class SimBoard:
         self.cable = Cable()
         self.faults({})
         self.boots: list[str] = []
-        self._random = random.Random(1)
+        self.luck = random.Random(1)
         self._stop = threading.Event()
         self._power = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
@@ -359,10 +358,10 @@ class SimBoard:
                 os.write(self._station, self._spoilt(data))
 
     def _spoilt(self, data: bytes) -> bytes:
-        if self._random.random() < self.cable.garbage:
-            data = self._random.choice((*KERNEL_LOG, self._random.randbytes(60))) + data
-        if self._random.random() < self.cable.lose and data:
-            at = self._random.randrange(len(data))
+        if self.luck.random() < self.cable.garbage:
+            data = self.luck.choice((*KERNEL_LOG, self.luck.randbytes(60))) + data
+        if self.luck.random() < self.cable.lose and data:
+            at = self.luck.randrange(len(data))
             data = data[:at] + data[at + 1 :]
         return data
 

@@ -17,7 +17,7 @@ from vigie_provisioning.factory.flash import Device, Target
 from vigie_provisioning.factory.jobs import Job
 from vigie_provisioning.factory.jobstore import JobStore
 from vigie_provisioning.factory.screen import Bar
-from vigie_provisioning.factory.station import Station
+from vigie_provisioning.factory.station import Run, Station
 from vigie_provisioning.factory.stationconfig import StationConfig
 from vigie_provisioning.register import Entry, read_register
 
@@ -93,12 +93,13 @@ class Workshop:
         store: JobStore | None = None,
         target: Callable[[int], Target] = Device,
         disks: Disks | None = None,
+        run: Run | None = None,
         **changes: object,
     ) -> Station:
         config = self.config(board, **changes)
         image = images.check(config.image, lambda done, of: None)
         disks = disks or Disks(self.bench.sys, self.bench.dev, self.bench.proc, any_file=True)
-        return Station(config, image, self.key, person, disks, store=store, target=target)
+        return Station(config, image, self.key, person, disks, store=store, target=target, run=run)
 
     def run(self, board: SimBoard, person: Person, **changes: object) -> Job:
         """One board by one station."""

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
+import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
 import pytest
+import serial
 
 from tests.integration.factory.conftest import Person, Workshop
 from tests.support.simboard import MIB, P7, P7_SIZE, Bench, SimBoard, make_image
 from vigie.contract.bench import Question, Test
 from vigie.contract.identity import box_id
-from vigie_provisioning.factory.disks import Disk, Disks
+from vigie_provisioning.errors import BusyError, ProvisioningError, RegisterError
+from vigie_provisioning.factory.disks import Disk, DiskError, Disks
 from vigie_provisioning.factory.flash import Device, Unplugged
 from vigie_provisioning.factory.jobs import Job
 from vigie_provisioning.factory.jobstore import JobStore
+from vigie_provisioning.factory.stationcli import begin_again
 from vigie_provisioning.factory.steps import Step
 from vigie_provisioning.factory.words import why
 
@@ -101,12 +107,12 @@ def test_the_station_loses_power_between_each_pair_of_steps(
     workshop: Workshop, board: SimBoard, person: Person, after: bool
 ) -> None:
     """One board; the station dies at its first writing down, is started again and dies at the second, and so on."""
+    person.answers["courant"] = True
     cuts = 0
     keys = set()
     for n in range(1, 40):
-        store = CutStore(workshop.folder / "state", 1 if not after else n, after=after)
-        if not after:
-            store.left = n
+        # Before it writes, the n-th start gets n - 1 steps further; after, one step is enough: it is not done again.
+        store = CutStore(workshop.folder / "state", 2 if after else n, after=after)
         try:
             job = workshop.run(board, person, store=store)
         except KeyboardInterrupt:
@@ -115,7 +121,7 @@ def test_the_station_loses_power_between_each_pair_of_steps(
             continue
         break
     is_finished(workshop, board, job, person)
-    assert cuts >= 4
+    assert cuts >= 6
     assert len(keys - {None}) <= 1
     assert len(workshop.entries()) == 1
 
@@ -123,7 +129,8 @@ def test_the_station_loses_power_between_each_pair_of_steps(
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_bad_cable(workshop: Workshop, board: SimBoard, person: Person, seed: int) -> None:
     """A kernel's log and random bytes between frames, lost bytes, everything echoed."""
-    board.cable.garbage, board.cable.lose, board.cable.echo, board.cable.seed = 0.5, 0.15, True, seed
+    board.cable.garbage, board.cable.lose, board.cable.echo = 0.5, 0.15, True
+    board.luck.seed(seed)
     job = workshop.run(board, person)
     is_finished(workshop, board, job, person)
 
@@ -288,8 +295,6 @@ def test_another_image_than_written_starts(workshop: Workshop, board: SimBoard, 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[None]:
     """The identity partition is full."""
-    import subprocess
-
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", str(folder)], check=True)
     try:
         (folder / "lost+found").write_bytes(b"x" * 8192)
@@ -382,3 +387,124 @@ def test_one_board_two_stations(workshop: Workshop, board: SimBoard, person: Per
     board.from_usb()
     board.to_usb()
     is_finished(workshop, board, workshop.run(board, person), person)
+
+
+# -- machines around it
+
+
+def test_rpiboot_power_and_printer(workshop: Workshop, board: SimBoard) -> None:
+    """A board that waits for rpiboot becomes a disk by it, is switched by a relay, and its label is printed."""
+    ran: list[list[str]] = []
+
+    def run(argv: Sequence[str], seconds: float) -> None:
+        ran.append(list(argv))
+        match argv[0]:
+            case "rpiboot":
+                board.to_usb()
+            case "power":
+                (board.off if argv[-1] == "off" else board.on)()
+            case "lp":
+                assert Path(argv[-1]).read_bytes().startswith(b"%PDF-")
+
+    def wait_for_rpiboot() -> None:
+        board.to_usb(idProduct="2711", vendor="x")
+
+    person = Person(hands=[("Branchez une carte", wait_for_rpiboot)])
+    job = workshop.run(
+        board, person, run=run, rpiboot=("rpiboot", "-d", "msd"), power=("power", "1"), print=("lp", "-d", "label")
+    )
+    is_finished(workshop, board, job, person)
+    assert ran[0] == ["rpiboot", "-d", "msd", "-p", board.place]
+    assert ran[1:3] == [["power", "1", "off"], ["power", "1", "on"]]
+    assert ran[3][:3] == ["lp", "-d", "label"]
+    assert len(ran) == 4
+
+
+def test_a_printer_out_of_paper(workshop: Workshop, board: SimBoard, person: Person) -> None:
+    """The box is in service; the station says so, and makes the label when it is asked again."""
+
+    def run(argv: Sequence[str], seconds: float) -> None:
+        raise ProvisioningError("lp: out of paper")
+
+    with pytest.raises(ProvisioningError, match="out of paper"):
+        workshop.run(board, person, run=run, print=("lp",))
+    job = workshop.store.read(board.chip)
+    assert job is not None
+    assert job.step is Step.CONFIRMED
+    board.cycle()  # it says who it is at each start
+    is_finished(workshop, board, workshop.run(board, Person()), person)
+
+
+def test_the_register_is_damaged(workshop: Workshop, board: SimBoard, person: Person) -> None:
+    """That is the station's trouble, not the board's."""
+    (workshop.folder / "register.jsonl").write_text("{}\n")
+    with pytest.raises(RegisterError):
+        workshop.run(board, person)
+    job = workshop.store.read(board.chip)
+    assert job is not None
+    assert (job.step, job.parked) == (Step.KEYED, None)
+    (workshop.folder / "register.jsonl").unlink()
+    is_finished(workshop, board, workshop.run(board, person), person)
+
+
+def test_a_port_that_another_station_has(workshop: Workshop, board: SimBoard) -> None:
+    first = workshop.station(board, Person(hands=[("Branchez", lambda: None)]))
+    holder = serial.Serial(str(board.port), exclusive=True)
+    try:
+        with pytest.raises(BusyError, match="another program has it"):
+            first.one()
+    finally:
+        holder.close()
+        first.close()
+
+
+def test_begun_again_with_another_number(workshop: Workshop, board: SimBoard, person: Person) -> None:
+    """A finished board comes back spoilt: new key, new number, its old line stays."""
+    old = workshop.run(board, person)
+    before = board.identity("identity.key")
+    workshop.store.write(begin_again(old, workshop.config(board), 5))
+    job = workshop.run(board, person)
+    is_finished(workshop, board, job, person)
+    assert job.serial == old.serial + "-2"
+    assert board.identity("identity.key") != before
+    assert [entry.serial for entry in workshop.entries()] == [old.serial, job.serial]
+
+
+@pytest.fixture
+def loop(board: SimBoard) -> Iterator[str]:
+    """The eMMC's file behind a real loop device."""
+    made = subprocess.run(
+        ["losetup", "--find", "--show", "--partscan", str(board.emmc)], check=True, capture_output=True, text=True
+    )
+    yield made.stdout.strip()
+    subprocess.run(["losetup", "--detach", made.stdout.strip()], check=True)
+
+
+def test_a_real_block_device(workshop: Workshop, board: SimBoard, person: Person, loop: str) -> None:
+    """Opened for itself alone, compared with sysfs by its number, flushed by the kernel's own call."""
+    number = Path(loop).stat().st_rdev
+    real = f"{os.major(number)}:{os.minor(number)}"
+
+    def plug() -> None:
+        board.to_usb(dev=real)
+        (workshop.bench.dev / board.name).unlink()
+        (workshop.bench.dev / board.name).symlink_to(loop)
+
+    hands = [("Branchez une carte", plug), person.hands[1]]
+    strict = Disks(workshop.bench.sys, workshop.bench.dev, workshop.bench.proc)
+    job = workshop.run(board, Person(hands=hands), disks=strict)
+    is_finished(workshop, board, job, person)
+
+    # Mounted, or in another program's hands: the kernel refuses.
+    board.to_usb()
+    plug()
+    (disk,) = strict.gadgets()
+    held = os.open(loop, os.O_RDWR | os.O_EXCL)
+    try:
+        with pytest.raises(DiskError, match="cannot be opened"):
+            strict.open(disk)
+    finally:
+        os.close(held)
+    os.close(strict.open(disk))
+    with pytest.raises(DiskError, match="now and was"):
+        strict.open(dataclasses.replace(disk, number="8:240"))
