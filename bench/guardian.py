@@ -28,7 +28,7 @@ from tests.support.micropython import unix_port
 
 STARTS = 15
 ROUNDS = 100
-LIMITS = {"rss_kb": 4096, "start_ms": 100}
+LIMITS = {"rss_kb": 4096, "start_cpu_ms": 100}
 
 
 def memory_kb(pid: int, file: str, name: str) -> int:
@@ -92,8 +92,7 @@ def main() -> int:
         box.do("prepare")
         (box.folder / "enrol.json").write_text('{"code": "member"}')
         starts = [one_start(box) for _ in range(STARTS)]
-        fastest = min(start for start, _ in starts)
-        tell(f"start: {fastest:.1f} .. {max(start for start, _ in starts):.1f} ms")
+        tell(f"start: {min(start for start, _ in starts):.1f} .. {max(start for start, _ in starts):.1f} ms")
         process = box.start()
         for number in range(ROUNDS // 10):
             box.beat(number)
@@ -106,8 +105,9 @@ def main() -> int:
         }
     bare_ms, bare_kb = bare()
     peer = {"bare_ms": significant(bare_ms), "bare_rss_kb": bare_kb}
-    # The fastest start is judged: other work on the machine delays one, nothing hastens one.
-    passed = [name for name, value in (("rss_kb", figures["rss_kb"]), ("start_ms", fastest)) if value > LIMITS[name]]
+    # The processor time is judged: other work on the machine makes the wall clock's figure longer, not the guardian.
+    judged = {"rss_kb": figures["rss_kb"], "start_cpu_ms": figures["start_cpu_ms"]}
+    passed = [name for name, value in judged.items() if value > LIMITS[name]]
     for name in passed:
         tell(f"{name} is more than {LIMITS[name]}")
     result("guardian", figures, peer, rss_kb=figures["rss_kb"], start_ms=figures["start_ms"])
