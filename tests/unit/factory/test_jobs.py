@@ -12,16 +12,21 @@ from typing import Any
 
 import pytest
 from PIL import Image as Picture
+from rich.console import Console
 
+from tests.support.simboard import Bench, make_image
 from vigie.contract.bench import Code, Hello, Outcome, State, Test
 from vigie.contract.identity import claim_id
 from vigie_provisioning.authority.checks import spki
 from vigie_provisioning.authority.profiles import new_key
 from vigie_provisioning.errors import BusyError, ConfigError, ProvisioningError, StateError, StoreError
-from vigie_provisioning.factory import board, cli, label, stationconfig, words
+from vigie_provisioning.factory import board, cli, label, stationcli, stationconfig, words
 from vigie_provisioning.factory.board import Park
+from vigie_provisioning.factory.disks import Disks
+from vigie_provisioning.factory.image import Image, check
 from vigie_provisioning.factory.jobs import Job, Parked
 from vigie_provisioning.factory.jobstore import JobStore
+from vigie_provisioning.factory.screen import Terminal
 from vigie_provisioning.factory.steps import NEXT, ORDER, TABLE, Action, Event, Step, after, reached
 from vigie_provisioning.i18n import use
 from vigie_provisioning.register import Entry
@@ -294,6 +299,15 @@ def test_parked_boards_are_listed_and_taken_up_again(tmp_path: Path, run: Any) -
     assert run("jobs") == [{"chip": "0badcafe", "serial": "VG-0badcafe", "box": "", "step": "flashed", "parked": "hot"}]
     assert run("unpark", "VG-0badcafe") == {"serial": "VG-0badcafe", "step": "flashed"}
     assert "is not parked" in run("unpark", "0badcafe", code=1)
+    store.write(KEYED.park("silent", "", 3))
+    run("unpark", "0badcafe", "--write")
+    job = store.read("0badcafe")
+    assert job is not None
+    assert (job.step, job.action, job.public) == (Step.KEYED, Action.FLASH, PUBLIC)
+    assert job.on(Event.FLASHED, 4, rewrite=False).action is Action.REGISTER
+    store.write(KEYED.on(Event.REGISTERED, 3, entry=1).park("silent", "", 4))
+    assert "comes over the air" in run("unpark", "0badcafe", "--write", code=1)
+    store.write(JOB.on(Event.FLASHED, 1))
     assert "no board of this station" in run("unpark", "VG-1", code=1)
     assert "not registered yet" in run("label", "0badcafe", code=1)
 
@@ -330,3 +344,98 @@ def test_a_full_disk_of_the_station(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         store.write(KEYED)
     monkeypatch.undo()
     assert store.read("0badcafe") == JOB
+
+
+# -- dry run
+
+
+@pytest.fixture
+def station(tmp_path: Path) -> tuple[stationconfig.StationConfig, Bench, Image]:
+    path = tmp_path / "vigie-cm4-1.2.3.img"
+    make_image(path)
+    config = stationconfig.StationConfig(
+        "vigie.lab", path, "/dev/null", tmp_path / "register", tmp_path / "key", tmp_path / "state"
+    )
+    return config, Bench(tmp_path / "machine"), check(path, lambda done, of: None)
+
+
+def test_a_dry_run_says_and_does_nothing(
+    tmp_path: Path, station: tuple[stationconfig.StationConfig, Bench, Image]
+) -> None:
+    config, bench, image = station
+    disks = Disks(bench.sys, bench.dev, bench.proc)
+    assert any("aucune carte en USB" in line for line in stationcli.plan(config, image, disks))
+    emmc = tmp_path / "emmc"
+    emmc.write_bytes(bytes(512))
+    bench.plug(emmc, "0badcafe", "1-2", "sdx")
+    bench.plug(emmc, "0badcaff", "1-3", "sdy", idProduct="2711", vendor="x")
+    said = stationcli.plan(config, image, disks)
+    assert any("sdx" in line and "numéro VG-0badcafe" in line for line in said)
+    assert any("1-3" in line and "rpiboot" in line for line in said)
+    assert any("il sera commencé" in line for line in said)
+    assert emmc.read_bytes() == bytes(512)
+    assert not config.state.exists()
+    assert not config.register.exists()
+    bench.mounts(["8:368 /media/x"])
+    with pytest.raises(ProvisioningError, match="mounted at /media/x"):
+        stationcli.plan(config, image, disks)
+
+
+class Once:
+    """A station whose boards are decided."""
+
+    def __init__(self, *results: Job | Exception | type[BaseException]) -> None:
+        self.results = list(results)
+
+    def one(self) -> Job:
+        result = self.results.pop(0)
+        if isinstance(result, Job):
+            return result
+        raise result
+
+
+def test_the_loop_around_the_boards() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    screen = Terminal(console)
+    done = dataclasses.replace(JOB, step=Step.DONE)
+    for results, once, code in (
+        ([done], True, 0),
+        ([JOB.park("hot", "", 1)], True, 1),
+        ([ConfigError("x")], True, 2),
+        ([done, done, KeyboardInterrupt], False, 130),
+    ):
+        station: Any = Once(*results)
+        assert stationcli.work(station, screen, once=once) == code
+        assert station.results == []
+
+
+def test_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    screen = Terminal(Console(file=out, width=200))
+    words_ = iter(["peut-être", "oui", "n"])
+    monkeypatch.setattr("builtins.input", lambda *prompt: next(words_))
+    assert screen.ask("Attendre [encore] ?") is True
+    assert screen.ask("Attendre ?") is False
+    for say in (screen.say, screen.do, screen.good, screen.bad):
+        say("[texte] entre crochets")
+    assert out.getvalue().count("[texte] entre crochets") == 4
+
+    def end(*prompt: object) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", end)
+    assert screen.ask("Attendre ?") is False
+    for in_bytes in (True, False):
+        with screen.bar(in_bytes=in_bytes) as show:
+            show("[écriture]", 1, 2)
+
+
+def test_a_machine_reports_on_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    """The real commands and files of the machine that runs the tests."""
+    from vigie.cli.main import main as vigie
+
+    assert vigie(["--json", "factory", "report"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["kernel"] == Path("/proc/sys/kernel/osrelease").read_text().strip()
+    assert said["uptime_s"] > 0
+    assert len(said["boot"]) == 32

@@ -77,7 +77,7 @@ def try_out(
 ) -> Job:
     """The next test that is missing, or the end of the tests. Park when it fails and is not to be done again.
 
-    keep: writes a job down in the middle: that the watchdog was armed must be known after the reset.
+    keep: writes a job down before somebody is asked whether to go on.
     """
     missing = job.missing()
     if not missing:
@@ -90,9 +90,7 @@ def try_out(
     outcome = _ask(test, line, screen)
     if test is Test.WATCHDOG and outcome.passed:
         armed = Outcome(False, ARMED, "", {**(outcome.figures or {}), "boot": hello.boot})
-        job = job.with_result(test, armed, now)
-        keep(job)
-        return job
+        return job.with_result(test, armed, now)
     if (
         test is Test.LEDS
         and outcome.passed

@@ -14,8 +14,8 @@ from vigie.contract.bench import CHIP, IMAGE, LOT, WORD, Label, Outcome, Test
 from vigie.contract.errors import ContractError
 from vigie.contract.fields import Fields
 from vigie.contract.identity import MODEL, SERIAL, box_id, check_claim_id
-from vigie_provisioning.errors import StoreError
-from vigie_provisioning.factory.steps import NEXT, REQUIRED, Action, Event, Step, after
+from vigie_provisioning.errors import StateError, StoreError
+from vigie_provisioning.factory.steps import NEXT, REQUIRED, TABLE, Action, Event, Step, after
 from vigie_provisioning.register import Entry
 
 JOB_MAX: Final = 64 * 1024
@@ -35,7 +35,8 @@ class Parked:
 class Job:
     """A board. chip: what USB and the board both call it; public: DER of its identity key, b"" before it has one;
     software: version that was flashed, "" when the image does not say; entry: number of its line in the register;
-    erase: its old identity goes at the next flashing, somebody asked for that; history: (time, what), newest last."""
+    erase: its old identity goes at the next flashing, rewrite: the image is to be written again, because somebody asked
+    for that; history: (time, what), newest last."""
 
     chip: str
     serial: str
@@ -48,6 +49,7 @@ class Job:
     software: str = ""
     entry: int = 0
     erase: bool = False
+    rewrite: bool = False
     tests: Mapping[Test, Outcome] = field(default_factory=dict)
     parked: Parked | None = None
     history: tuple[tuple[int, str], ...] = ()
@@ -65,7 +67,11 @@ class Job:
     @property
     def action(self) -> Action:
         """What is next; nothing for a parked board."""
-        return Action.NONE if self.parked is not None else NEXT[self.step]
+        if self.parked is not None:
+            return Action.NONE
+        if self.rewrite and (self.step, Event.FLASHED) in TABLE:
+            return Action.FLASH
+        return NEXT[self.step]
 
     def missing(self) -> list[Test]:
         """Tests that have not been passed, in their order."""
@@ -84,10 +90,15 @@ class Job:
         """The job, put aside."""
         return self._noted(at, f"parked: {code} {detail}", parked=Parked(code, detail[:400], at))
 
-    def unpark(self, at: int) -> Job:
-        """The job, taken up again; what it has not passed is tried again."""
+    def unpark(self, at: int, *, rewrite: bool = False) -> Job:
+        """The job, taken up again; what it has not passed is tried again. rewrite: after its image is written again.
+
+        StateError when it is registered: then its image is a matter of updates.
+        """
+        if rewrite and self.step is not Step.NEW and (self.step, Event.FLASHED) not in TABLE:
+            raise StateError(f"{self.serial}: is registered with its image; a newer one comes over the air")
         passed = {test: outcome for test, outcome in self.tests.items() if outcome.passed}
-        return self._noted(at, "unparked", parked=None, tests=passed)
+        return self._noted(at, "unparked", parked=None, tests=passed, rewrite=rewrite)
 
     def recovered(self, entry: Entry, step: Step, at: int) -> Job:
         """The job of a board that the register knows better than this station: its folder was lost, or is another's."""
@@ -125,6 +136,7 @@ class Job:
             "entry": self.entry,
             "software": self.software,
             "erase": self.erase,
+            "rewrite": self.rewrite,
             "tests": {test.value: outcome.to_dict() for test, outcome in self.tests.items()},
             "parked": parked,
             "history": [list(item) for item in self.history],
@@ -157,6 +169,7 @@ class Job:
                 entry=f.integer("entry"),
                 software=f.text("software", 64),
                 erase=f.boolean("erase"),
+                rewrite=f.boolean("rewrite"),
                 tests={test: Outcome.from_dict(tests.take(test.value)) for test in Test if tests.has(test.value)},
                 parked=parked,
                 history=tuple((int(at), str(what)) for at, what in f.items("history", HISTORY_MAX)),

@@ -31,7 +31,7 @@ from vigie_provisioning.factory.jobstore import JobStore
 from vigie_provisioning.factory.line import BoardReset, Line, LineLost, Refused, Timing
 from vigie_provisioning.factory.screen import Screen
 from vigie_provisioning.factory.stationconfig import StationConfig
-from vigie_provisioning.factory.steps import Action, Event, Step
+from vigie_provisioning.factory.steps import Action, Event, Step, reached
 from vigie_provisioning.files import read_bounded, write_atomic
 from vigie_provisioning.i18n import _
 from vigie_provisioning.register import REGISTER_MAX, Entry, Register, read_register
@@ -229,7 +229,9 @@ class Station:
         except flash.ReadBackError as e:
             raise Park("read-back", str(e)) from e
         note = "identity kept" if kept else ""
-        changes = {"image": self._image.digest, "software": self._image.version, "erase": False, "tests": {}}
+        changes = {"image": self._image.digest, "software": self._image.version, "erase": False, "rewrite": False}
+        if not reached(job.step, Step.KEYED):
+            changes["tests"] = {}
         job = job.on(Event.FLASHED, self._now(), note, **changes)
         self._keep(job)
         self._screen.good(_("image écrite et relue"))

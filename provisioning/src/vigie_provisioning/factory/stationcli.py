@@ -59,6 +59,10 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser], o
         _options(sub)
         sub.add_argument("board", help="serial number, or the 8 digits of the processor")
         sub.set_defaults(run=command)
+        if name == "unpark":
+            sub.add_argument(
+                "--write", action="store_true", help="write its image again first; a key that it has stays"
+            )
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -171,7 +175,7 @@ def _unpark(args: argparse.Namespace) -> int:
     with store.claim(job.chip):
         if job.parked is None:
             raise StateError(f"{job.serial}: is not parked")
-        job = job.unpark(int(time.time()))
+        job = job.unpark(int(time.time()), rewrite=args.write)
         store.write(job)
     return show(args, {"serial": job.serial, "step": job.step.value}, lambda _result: words.summary(job))
 
