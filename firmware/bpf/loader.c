@@ -11,7 +11,8 @@
  *
  * auto: the two Ethernet interfaces with hardware behind them (ports.h); waits at most SECONDS (10) for the second.
  * --plain: the bridge alone, and no program on the ports: the fail policy.
- * --report, --kmsg: what was done, as JSON in a file and as a line of the kernel's log.
+ * --report, --kmsg: what was done, as JSON in a file and as a line of the kernel's log. While ports are missing, there is
+ *   FILE.waiting: who bridges plainly when this program fails must not do so when a port comes late.
  *
  * Exit: 0 in force; 3 in force without a base; 1 not in force (the message says why); 2 usage; 4 auto found no two ports.
  */
@@ -296,6 +297,19 @@ static void step(int error, const char *what, const char *device)
 		die("%s: %s: %s", device, what, strerror(-error));
 }
 
+static void waiting(int yes)
+{
+	char path[600];
+
+	if (!options.report)
+		return;
+	snprintf(path, sizeof(path), "%s.waiting", options.report);
+	if (yes)
+		close(open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+	else
+		unlink(path);
+}
+
 /* Fills options.ports. A third port is left alone: nothing is bridged that nobody thought of. */
 static void choose_ports(void)
 {
@@ -309,6 +323,7 @@ static void choose_ports(void)
 		if (count >= 2 || now_ms() - begin >= options.wait * 1e3)
 			break;
 	}
+	waiting(count < 2);
 	if (count < 2)
 		end(4, "two Ethernet ports are needed, %s found within %d s",
 		    count ? found[0].name : "none was", options.wait);

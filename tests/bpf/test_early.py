@@ -252,6 +252,21 @@ def test_without_two_ports_it_is_4_and_touches_nothing(
     assert not pins.exists() and master("va") == ""
 
 
+def test_who_bridges_plainly_sees_that_ports_are_only_late(start: Start, tmp_path: Path) -> None:
+    """vigie-plain.service starts when this program fails, but not for want of ports."""
+    report, mark = tmp_path / "early.json", tmp_path / "early.json.waiting"
+    more = [*automatic(tmp_path), "--report", str(report)]
+    interface(tmp_path, "va", "a")
+    assert start(ports="auto", more=more).returncode == 4
+    assert mark.exists() and not report.exists()
+    assert start(ports="auto", more=more, object=tmp_path / "absent.o").returncode == 4
+    interface(tmp_path, "vb", "b")
+    assert start(ports="auto", more=more, object=tmp_path / "absent.o").returncode == 1
+    assert not mark.exists() and not report.exists(), "a data path that the kernel refuses is another matter"
+    assert start(ports="auto", more=more).returncode == 3
+    assert report.exists() and not mark.exists()
+
+
 def test_without_sysfs_it_is_1(start: Start, tmp_path: Path) -> None:
     done = start(ports="auto", more=["--sysfs", str(tmp_path / "absent"), "--wait", "0"])
     assert done.returncode == 1
