@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from scripts.buildroot import COMMIT, ROOT, TAG, ImageError, Tree, git_output, say
+from scripts import buildroot
+from scripts.buildroot import ROOT, ImageError, Tree, git_output, say
 
 FORMAT: Final = 1
 
@@ -68,7 +69,7 @@ def describe(job: Job, files: list[Path]) -> dict[str, Any]:
             "commit": git_output(ROOT, ["rev-parse", "HEAD"]) or None,
             "changed": bool(git_output(ROOT, ["status", "--porcelain", "--untracked-files=no"])),
         },
-        "buildroot": {"tag": TAG, "commit": COMMIT},
+        "buildroot": {"tag": buildroot.TAG, "commit": buildroot.COMMIT},
         "kernel": kernel_release(job.tree.output),
         "root_hash": verity["root_hash"],
         "bpf": {"path": "usr/lib/vigie/filter.bpf.o", "sha256": bpf_digest(job)},

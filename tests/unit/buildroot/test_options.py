@@ -92,7 +92,9 @@ def test_an_output_folder_is_checked_whole(tmp_path: Path) -> None:
     ],
 )
 def test_a_loss_in_the_kernel_or_busybox_is_found(tmp_path: Path, kernel: str, busybox: str, symbol: str) -> None:
-    found, _ = check_options.check_output(output(tmp_path, kernel, busybox), [write(tmp_path / "d", "BR2_A=y")], built=True)
+    found, _ = check_options.check_output(
+        output(tmp_path, kernel, busybox), [write(tmp_path / "d", "BR2_A=y")], built=True
+    )
     assert [one.asked.symbol for one in found] == [symbol]
 
 

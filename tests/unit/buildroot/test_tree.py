@@ -102,7 +102,13 @@ def test_a_configuration_is_for_everybody(board: str) -> None:
 
 
 def test_the_boards_differ_only_in_the_board() -> None:
-    own = ("BR2_LINUX_KERNEL", "BR2_PACKAGE_RPI", "BR2_PACKAGE_LINUX_FIRMWARE", "BR2_TARGET_UBOOT", "BR2_GLOBAL_PATCH_DIR")
+    own = (
+        "BR2_LINUX_KERNEL",
+        "BR2_PACKAGE_RPI",
+        "BR2_PACKAGE_LINUX_FIRMWARE",
+        "BR2_TARGET_UBOOT",
+        "BR2_GLOBAL_PATCH_DIR",
+    )
     own += ("BR2_ROOTFS_OVERLAY", "BR2_ROOTFS_POST_SCRIPT_ARGS", "BR2_VIGIE_BOARD", "BR2_PACKAGE_LIBUBOOTENV")
     first, second = values("cm4"), values("qemu")
     different = {name for name in first.keys() | second.keys() if first.get(name) != second.get(name)}
@@ -132,7 +138,9 @@ def test_the_kernel_can_do_its_job_before_anything_is_mounted(board: str) -> Non
         for line in check_options.asked(file)
     }
     needed = "BPF_JIT_ALWAYS_ON NET_CLS_BPF NET_SCH_INGRESS BRIDGE VETH DM_INIT DM_VERITY EROFS_FS EXT4_FS VFAT_FS"
-    needed += " SQUASHFS BLK_DEV_LOOP BLK_DEV_NBD CRYPTO_SHA256 WATCHDOG PSTORE_RAM LEDS_GPIO GPIO_CDEV KEYBOARD_GPIO R8169"
+    needed += (
+        " SQUASHFS BLK_DEV_LOOP BLK_DEV_NBD CRYPTO_SHA256 WATCHDOG PSTORE_RAM LEDS_GPIO GPIO_CDEV KEYBOARD_GPIO R8169"
+    )
     needed += {
         "cm4": " BCM2835_WDT BCMGENET PCIE_BRCMSTB LAN743X USB_LAN78XX USB_RTL8152 MMC_SDHCI_IPROC",
         "qemu": " I6300ESB_WDT VIRTIO_BLK VIRTIO_NET VIRTIO_PCI VIRTIO_INPUT PCI_HOST_GENERIC",
