@@ -66,6 +66,16 @@ def _unpacked(folder: Path) -> list[str]:
     return [str(loader), "--library-path", str(folder / "usr" / "lib" / triplet), str(folder / "usr/bin/micropython")]
 
 
+def _unpack(place: Path) -> None:
+    fresh = place.with_suffix(".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    hint = "Install mmdebstrap and debian-archive-keyring, or micropython 1.22 or later."
+    argv = ["mmdebstrap", "--quiet", "--variant=extract", f"--include={','.join(PACKAGES)}", SUITE, str(fresh)]
+    _run(argv, hint)
+    shutil.rmtree(place, ignore_errors=True)
+    fresh.rename(place)
+
+
 def unix_port() -> list[str]:
     """argv of the unix port of MicroPython 1.22 or later, with ffi. Raises NoMicroPython."""
     installed = shutil.which("micropython")
@@ -74,15 +84,11 @@ def unix_port() -> list[str]:
         if version is not None and version >= OLDEST:
             return [installed]
     place = BUILD / "micropython"
-    with _alone("micropython"):
-        if not (place / "usr/bin/micropython").exists():
-            fresh = BUILD / "micropython.new"
-            shutil.rmtree(fresh, ignore_errors=True)
-            hint = "Install mmdebstrap and debian-archive-keyring, or micropython 1.22 or later."
-            argv = ["mmdebstrap", "--quiet", "--variant=extract", f"--include={','.join(PACKAGES)}", SUITE, str(fresh)]
-            _run(argv, hint)
-            shutil.rmtree(place, ignore_errors=True)
-            fresh.rename(place)
+    made = place / "usr/bin/micropython"
+    if not made.exists():
+        with _alone("micropython"):
+            if not made.exists():
+                _unpack(place)
     argv = _unpacked(place)
     version = _version(argv)
     if version is None or version < OLDEST:
@@ -94,15 +100,20 @@ def web_modules() -> Path:
     """The folder node_modules with the WebAssembly build. Raises NoMicroPython."""
     place = BUILD / "guardian"
     lock = (TESTS / "package-lock.json").read_text()
-    with _alone("guardian"):
-        stamp = place / "installed.json"
-        if not stamp.exists() or stamp.read_text() != lock:
-            shutil.rmtree(place, ignore_errors=True)
-            place.mkdir()
-            for name in ("package.json", "package-lock.json"):
-                shutil.copy(TESTS / name, place / name)
-            _run(["npm", "ci", "--no-audit", "--no-fund", "--prefix", str(place)], "Install nodejs and npm.")
-            stamp.write_text(lock)
+    stamp = place / "installed.json"
+
+    def made() -> bool:
+        return stamp.exists() and stamp.read_text() == lock
+
+    if not made():
+        with _alone("guardian"):
+            if not made():
+                shutil.rmtree(place, ignore_errors=True)
+                place.mkdir()
+                for name in ("package.json", "package-lock.json"):
+                    shutil.copy(TESTS / name, place / name)
+                _run(["npm", "ci", "--no-audit", "--no-fund", "--prefix", str(place)], "Install nodejs and npm.")
+                stamp.write_text(lock)
     return place / "node_modules"
 
 
