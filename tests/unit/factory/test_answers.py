@@ -342,3 +342,35 @@ def test_the_guardians_boards_name_leds_and_a_button(repo_root: Path, talk: Talk
         parts = read_parts(talk.machine)
         assert parts.button, file
         assert parts.leds or "vm" in file.name, file
+
+
+def test_the_watchdog_is_fed_until_it_is_armed(talk: Talk) -> None:
+    """A regular file stands for the device: what is written into it is what the kernel would count as food."""
+    device = talk.machine.root / "dev/watchdog"
+    board = Board(talk.machine.root)
+    board.feed_watchdog()  # there is none: nothing happens
+    device.parent.mkdir()
+    device.touch()
+    for n in range(1, 4):
+        board.feed_watchdog()
+        assert device.read_bytes() == b"\0" * n
+    with pytest.raises(FactoryError, match="Inappropriate ioctl"):
+        board.arm_watchdog(10)  # a file has no timeout: said, and fed on
+    board.feed_watchdog()
+    assert device.read_bytes() == b"\0" * 4
+
+
+def test_the_real_boards_files(talk: Talk) -> None:
+    board = Board(talk.machine.root, button=360)
+    assert [(p.name, p.carrier, p.speed) for p in board.ports()] == [("eth0", True, 1000), ("eth1", True, 1000)]
+    with pytest.raises(FactoryError, match="no input device has the key 360"):
+        board.pressed()
+    keys = talk.machine.root / "sys/class/input/event3/device/capabilities/key"
+    keys.parent.mkdir(parents=True)
+    keys.write_text(f"{1 << (360 - 320):x} 0 0 0 0 0\n")
+    with pytest.raises(FactoryError, match="No such file"):
+        board.pressed()  # found, and its device is not there
+    assert Board(talk.machine.root).pressed() is None
+    assert board.power_on() is None
+    (talk.machine.root / "proc/device-tree/chosen/bootloader/rsts").write_bytes(b"\0\0\x10\0")
+    assert board.power_on() is True

@@ -62,6 +62,8 @@ def serve(port: Path, machine: Machine, places: Places, parts: Parts, *, report_
         notify("READY=1")
         log.info("answers at %s, the board is %s", port, answers.hello().state)
         while True:
+            if not report_only:
+                machine.feed_watchdog()
             data = line.read(0.0 if answers.busy else _IDLE_S)
             out = answers.receive(data, time.monotonic()) if data else b""
             out += answers.turn(time.monotonic())
