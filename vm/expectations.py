@@ -16,8 +16,8 @@ from vm.office import Trickle, VmOffice
 
 FORWARD_S = 240.0
 """how long a start may take before it counts as failed: the figures say how long it took, this only ends the wait"""
-SERVICE_S = 300.0
-ENROL_S = 300.0
+SERVICE_S = 600.0
+ENROL_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
