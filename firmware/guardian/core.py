@@ -62,7 +62,7 @@ FEED = (
     (True, "its own frames come back", lambda see: True),
 )
 
-# The bypass relay, where there is one. None: leave it as it is. Stalled is not here: a box that isolates looks the same.
+# The bypass relay, where there is one. None: leave it as it is. Not stalled: a box that isolates looks the same.
 RELAY = (
     ("bypass", _starving),
     ("bypass", lambda see: see.get("bridge") is False),
