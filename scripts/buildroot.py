@@ -128,6 +128,12 @@ class Tree:
         return {**keep, **self.environment}
 
 
+def dev_parts(board: Board) -> list[Path | str]:
+    """A board's configuration with what a developer's image adds; its overlay comes after the board's."""
+    mine = next(line for line in board.path.read_text().splitlines() if line.startswith("BR2_ROOTFS_OVERLAY="))
+    return [board.path, DEV_FRAGMENT, mine.removesuffix('"') + ' $(BR2_EXTERNAL_VIGIE_PATH)/overlays/dev"']
+
+
 def write_defconfig(path: Path, *parts: Path | str) -> None:
     """One file of several (a later line wins); strings are lines as they are."""
     text = "".join((part.read_text() if isinstance(part, Path) else part).rstrip("\n") + "\n" for part in parts)

@@ -130,9 +130,9 @@ def options(tree: Tree, board: Board) -> str:
 def dev_options(tree: Tree, board: Board) -> str:
     """The same with the developer's fragment, as `make image DEV=1` merges it."""
     merged = tree.output.with_suffix(".defconfig")
-    buildroot.write_defconfig(merged, board.path, buildroot.DEV_FRAGMENT)
+    buildroot.write_defconfig(merged, *buildroot.dev_parts(board))
     tree.read(f"BR2_DEFCONFIG={merged}", "defconfig")
-    return _options(tree, [board.path, buildroot.DEV_FRAGMENT])
+    return _options(tree, [merged])
 
 
 def _options(tree: Tree, files: list[Path]) -> str:

@@ -171,8 +171,8 @@ def build(request: Request) -> None:
     checkout = _checkout(request.buildroot, request.folder)
     tree = Tree(checkout, request.folder / board.name, request.environment())
     defconfig = request.folder / f"{board.name}_defconfig"
-    files = [board.path, *([buildroot.DEV_FRAGMENT] if request.dev else [])]
-    buildroot.write_defconfig(defconfig, *files, request.local())
+    parts = buildroot.dev_parts(board) if request.dev else [board.path]
+    buildroot.write_defconfig(defconfig, *parts, request.local())
     (request.cache / "dl").mkdir(parents=True, exist_ok=True)
     say(f"{board.name} {request.version}: configuring in {tree.output}")
     tree.output.mkdir(parents=True, exist_ok=True)
@@ -235,7 +235,7 @@ def _parser() -> argparse.ArgumentParser:
     image = commands.add_parser("build", parents=[common], help="configure, build, collect")
     image.add_argument("--trust", type=Path, metavar="DIR", help="the department's public keys and domain")
     image.add_argument("--base", type=Path, metavar="FILE", help="the base that is in force before the first update")
-    image.add_argument("--dev", action="store_true", help="a login on the console; never for a town hall")
+    image.add_argument("--dev", action="store_true", help="a shell on the console; never for a town hall")
     image.add_argument("--certificate", type=Path, metavar="FILE", help="signs the update bundle")
     image.add_argument("--key", type=Path, metavar="FILE")
     target = commands.add_parser("br", parents=[common], help="a target of Buildroot")

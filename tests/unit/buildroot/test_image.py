@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import buildroot, image
+from scripts import buildroot, check_options, image
 from scripts.buildroot import ImageError
 
 MAKEFILE = r"""
@@ -208,6 +208,17 @@ def test_a_release_leaves_everything_that_a_department_needs(
         names = archive.getnames()
     assert f"{stem}-legal-info/licenses/LICENSE" in names and not any("sources" in name for name in names)
     assert not [path for path in out.iterdir() if path.name.endswith(".part")]
+
+
+def test_a_developers_image_has_its_overlay_last_and_no_release_asks_for_it(tmp_path: Path) -> None:
+    for board in buildroot.BOARDS.values():
+        merged = tmp_path / board.name
+        buildroot.write_defconfig(merged, *buildroot.dev_parts(board))
+        last = check_options.configuration(merged.read_text())
+        overlays = check_options.files_named(last, "BR2_ROOTFS_OVERLAY")
+        assert [path.name for path in overlays] == ["common", board.name, "dev"]
+        assert last["BR2_PACKAGE_STRACE"] == "y"
+        assert "overlays/dev" not in board.path.read_text()
 
 
 def test_a_dropped_option_stops_the_build(
