@@ -33,7 +33,7 @@ def filtering(office: VmOffice) -> bool:
 
 def settled(office: VmOffice) -> bool:
     """systemd has nothing left to start."""
-    return "No jobs" in office.machine.shell("systemctl list-jobs --no-legend").out
+    return not office.machine.shell("systemctl list-jobs --no-legend --plain").require().out.strip()
 
 
 def python_starts(office: VmOffice) -> PythonStarts:

@@ -108,6 +108,8 @@ class Machine:
     qemu: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     """when the power was last switched on (monotonic s)"""
+    started_wall: float = 0.0
+    """the same by the clock that the board starts with (time.time())"""
     _shell: Shell | None = None
     boots: int = field(default=0)
 
@@ -168,7 +170,7 @@ class Machine:
             (self.folder / name).unlink(missing_ok=True)
         if self.serial == "file":
             (self.folder / "console.log").write_text("")
-        self.started_at = time.monotonic()
+        self.started_at, self.started_wall = time.monotonic(), time.time()
         self.qemu = self.start(self.argv())
         self.boots += 1
         self._shell = Shell(self._await(self.folder / "shell.sock"))
