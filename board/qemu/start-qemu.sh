@@ -3,6 +3,7 @@
 # Starts the image next to this script in QEMU, without a boot loader: kernel and slot A's command line from outside.
 #   start-qemu.sh [whole|plain] [more arguments of QEMU]
 # whole: the disk as on a board, root file system through dm-verity. plain: the root file system alone as /dev/vda.
+# romfile=: no network boot, whose ROM not every installation of QEMU has.
 set -eu
 cd "$(dirname "$0")"
 mode=whole
@@ -21,4 +22,4 @@ else
 fi
 exec qemu-system-aarch64 -M virt -cpu cortex-a72 -smp 2 -m 1024 -nographic -no-reboot \
 	-kernel Image -append "$line" -drive "file=$disk,if=virtio,format=raw,snapshot=on" \
-	-nic user,model=virtio-net-pci -nic user,model=virtio-net-pci "$@"
+	-netdev user,id=a -device virtio-net-pci,netdev=a,romfile= -netdev user,id=b -device virtio-net-pci,netdev=b,romfile= "$@"
