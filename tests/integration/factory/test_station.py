@@ -70,19 +70,18 @@ def test_a_finished_board_is_left_alone(workshop: Workshop, board: SimBoard, per
 # -- power and cables
 
 
-QUESTIONS = [(question, after) for question in Question for after in (False, True) if question is not Question.REPORT]
+ASKED = (Question.HELLO, Question.TEST, Question.KEY, Question.PROVE, Question.SEAL, Question.LEAVE)
 
 
-@pytest.mark.parametrize(("question", "after"), [q for q in QUESTIONS if q[0] is not Question.RESTART])
-def test_power_cut_at_each_question(
-    workshop: Workshop, board: SimBoard, person: Person, question: Question, after: bool
-) -> None:
-    """Before the board heard it, and after it did it while nobody heard the answer."""
-    board.cable.cut_at = [(f'"q":"{question.value}"'.encode(), after)]
+@pytest.mark.parametrize("after", [False, True])
+def test_power_cut_at_each_question(workshop: Workshop, board: SimBoard, person: Person, after: bool) -> None:
+    """Before the board heard it, or after it did it while nobody heard the answer: one cut after the other."""
+    board.cable.cut_at = [(f'"q":"{question.value}"'.encode(), after) for question in ASKED]
     person.answers["courant"] = True
     job = workshop.run(board, person)
     assert board.cable.cut_at == []
     is_finished(workshop, board, job, person)
+    assert len(board.boots) >= 3 + len(ASKED) - after  # a board that leaves starts again anyway
     assert len(workshop.entries()) == 1
 
 
@@ -129,11 +128,9 @@ def test_the_station_loses_power_between_each_pair_of_steps(
     assert len(workshop.entries()) == 1
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_bad_cable(workshop: Workshop, board: SimBoard, person: Person, seed: int) -> None:
+def test_a_bad_cable(workshop: Workshop, board: SimBoard, person: Person) -> None:
     """A kernel's log and random bytes between frames, lost bytes, everything echoed."""
     board.cable.garbage, board.cable.lose, board.cable.echo = 0.5, 0.15, True
-    board.luck.seed(seed)
     job = workshop.run(board, person)
     is_finished(workshop, board, job, person)
 
@@ -169,7 +166,7 @@ def unplug_at(n: int) -> Callable[[int], Device]:
     return Pulled
 
 
-@pytest.mark.parametrize("n", [0, 1, 6, 7])
+@pytest.mark.parametrize("n", [0, 7])
 def test_unplugged_while_it_is_written(workshop: Workshop, board: SimBoard, person: Person, n: int) -> None:
     """The next time it is written from the beginning; until then it does not start."""
     with pytest.raises(Unplugged, match="went away"):
@@ -249,10 +246,14 @@ def test_a_bad_board_is_parked(
     assert workshop.entries() == ()
     assert board.identity("identity.key") is None
 
-    # Mended, it goes on where it was.
+
+def test_a_parked_board_is_mended(workshop: Workshop, board: SimBoard, person: Person) -> None:
+    """It goes on where it was, plugged in by its serial cable alone."""
+    board.faults({"watchdog_dead": True})
+    job = workshop.run(board, person)
+    assert job.parked is not None
     board.faults({})
-    store = workshop.store
-    store.write(job.unpark(1))
+    workshop.store.write(job.unpark(1))
     board.cycle()
     is_finished(workshop, board, workshop.run(board, Person(answers=person.answers)), person)
 

@@ -19,7 +19,7 @@ from vigie.contract.benchline import Decoder, Side, encode
 from vigie.contract.identity import box_id
 from vigie.enrol.identity import load
 from vigie.factory import checks
-from vigie.factory.answers import HELLO_S, QUIET_S, Answers
+from vigie.factory.answers import BORED_S, HELLO_S, QUIET_S, SLOW_S, Answers
 from vigie.factory.checks import Bench
 from vigie.factory.errors import FactoryError
 from vigie.factory.facts import collect
@@ -202,6 +202,11 @@ def test_hellos_until_somebody_asks(talk: Talk) -> None:
     assert 3 <= hellos(4 * HELLO_S) <= 5
     talk.ask("hello")
     assert hellos(QUIET_S - 0.5) == 0
+    assert hellos(4 * HELLO_S) >= 3
+    hellos(BORED_S)
+    assert 3 <= hellos(4 * SLOW_S) <= 5
+    talk.ask("hello")
+    hellos(QUIET_S)
     assert hellos(4 * HELLO_S) >= 3
 
 

@@ -18,6 +18,9 @@ from vigie.factory.states import allowed
 Facts = Callable[[], dict[str, Any]]
 QUIET_S: Final = 5.0
 HELLO_S: Final = 1.0
+SLOW_S: Final = 5.0
+BORED_S: Final = 300.0
+"""After so long without a question a board says hello more slowly: perhaps nobody will ever come."""
 
 
 class Answers:
@@ -40,8 +43,9 @@ class Answers:
         self._answer: dict[str, Any] | None = None
         self._running: Running | None = None
         self._progress: Progress = (0, 0)
-        self._told = 0.0
+        self._told = float("-inf")
         self._heard = float("-inf")
+        self._begun: float | None = None
         self.leaving: Question | None = None
 
     def receive(self, data: bytes, now: float) -> bytes:
@@ -55,7 +59,10 @@ class Answers:
         """One step of a running test, or a hello when nobody has asked for a while. What to write."""
         if self._running is not None:
             return self._step(now)
-        if now - self._heard > QUIET_S and now - self._told >= HELLO_S:
+        if self._begun is None:
+            self._begun = now
+        every = HELLO_S if now - max(self._heard, self._begun) < BORED_S else SLOW_S
+        if now - self._heard > QUIET_S and now - self._told >= every:
             self._told = now
             return self._frame({"hello": self.hello().to_dict()})
         return b""
