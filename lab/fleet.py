@@ -131,7 +131,7 @@ class Member:
         return _read(self.state / "enrol" / "status.json")
 
     def link_status(self) -> dict[str, Any]:
-        return _read(self.run / "link-status.json")
+        return _read(self.run / "link" / "link-status.json")
 
     def update_status(self) -> dict[str, Any]:
         return _read(self.state / "update" / "status.json")

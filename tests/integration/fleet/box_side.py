@@ -101,7 +101,7 @@ class BoxSide:
 
     @property
     def link_status(self) -> dict[str, Any]:
-        return read_json(self.enrolled.config.paths.run / "link-status.json") or {}
+        return read_json(self.enrolled.config.paths.run_link / "link-status.json") or {}
 
     @property
     def update_status(self) -> dict[str, Any]:
