@@ -70,18 +70,25 @@ def test_a_finished_board_is_left_alone(workshop: Workshop, board: SimBoard, per
 # -- power and cables
 
 
-ASKED = (Question.HELLO, Question.TEST, Question.KEY, Question.PROVE, Question.SEAL, Question.LEAVE)
+ASKED = (Question.HELLO, Question.TEST, Question.KEY, Question.PROVE, Question.SEAL)
 
 
-@pytest.mark.parametrize("after", [False, True])
-def test_power_cut_at_each_question(workshop: Workshop, board: SimBoard, person: Person, after: bool) -> None:
-    """Before the board heard it, or after it did it while nobody heard the answer: one cut after the other."""
-    board.cable.cut_at = [(f'"q":"{question.value}"'.encode(), after) for question in ASKED]
+@pytest.mark.parametrize(
+    ("questions", "after"), [((*ASKED, Question.LEAVE), False), (ASKED, True), ((Question.LEAVE,), True)]
+)
+def test_power_cut_at_each_question(
+    workshop: Workshop, board: SimBoard, person: Person, questions: tuple[Question, ...], after: bool
+) -> None:
+    """Before the board heard it, or after it did it while nobody heard the answer: one cut after the other.
+
+    A board whose power goes after it was sealed is in service at its next start: nobody asks it to leave any more.
+    """
+    board.cable.cut_at = [(f'"q":"{question.value}"'.encode(), after) for question in questions]
     person.answers["courant"] = True
     job = workshop.run(board, person)
     assert board.cable.cut_at == []
     is_finished(workshop, board, job, person)
-    assert len(board.boots) >= 3 + len(ASKED) - after  # a board that leaves starts again anyway
+    assert len(board.boots) >= 2 + len(questions)  # after flashing, after the watchdog, after each cut
     assert len(workshop.entries()) == 1
 
 

@@ -17,6 +17,8 @@ from vigie_provisioning.factory.disks import Disk, DiskError, Disks
 from vigie_provisioning.factory.flash import Device, ReadBackError, Unplugged
 from vigie_provisioning.factory.image import CHUNK, Image, ImageError, check, ext, partitions
 
+pytestmark = pytest.mark.slow  # images of 32 MiB are made, written and read back
+
 
 def quiet(phase: str, done: int, of: int) -> None:
     pass
