@@ -1,10 +1,9 @@
 """One button, three meanings: a press, a long hold, a stuck key. No input and no output; times are milliseconds.
 
 A hold acts when the button is let go, so that a person who went too far may hold on, and a key that is stuck or a
-cable that shorts it never does anything.
+cable that shorts it never does anything. The kernel has taken bounces away before; both edges of a quick press may be
+read at the same moment.
 """
-
-BOUNCE_MS = 30
 
 
 class Button:
@@ -23,8 +22,6 @@ class Button:
         if self.since is None:  # let go of something that began before we looked
             return None
         held, self.since = now - self.since, None
-        if held < BOUNCE_MS:
-            return None
         if held <= self.short_ms:
             return "short"
         return "reset-config" if self.reset_ms <= held < self.stuck_ms else None

@@ -63,6 +63,7 @@ KEYS = {
     "update": ("/run/vigie/update.json",) + _path,
     "pin_wanted": ("/run/vigie-page/pin-wanted",) + _path,
     "lamp_test": ("/run/vigie/lamp-test",) + _path,
+    "early": ("/run/vigie-early.json",) + _path,
     "state": ("/data/guardian",) + _path,
     "run": ("/run/vigie-guardian",) + _path,
     "tick_ms": (1000,) + _number(50, 2000),

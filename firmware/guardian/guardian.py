@@ -164,6 +164,10 @@ class Guardian:
             self.judged = True
             self._take(answer["state"], now)
             self.say("start: {reason}, mode {mode}, {count} resets in a row".format(**self.state))
+            if self.state["mode"] == "plain" and files.exists(self.config["early"]):
+                self._request(
+                    "plain", now
+                )  # the disk came after the data path: nobody could judge before it was loaded
         elif answer["state"] == self.wanted:
             before = self.state["mode"]
             self._take(self.wanted, now)

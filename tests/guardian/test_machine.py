@@ -323,6 +323,20 @@ def test_what_a_cm4_says_of_its_start(box: Rig) -> None:
     assert reasons == ["power", "warm", "warm", "unknown"]
 
 
+@pytest.mark.parametrize("loaded", [True, False])
+def test_a_start_that_is_judged_after_the_data_path_was_loaded(box: Rig, loaded: bool) -> None:
+    """The disk came late: what is loaded is taken away again, what is not is left alone."""
+    box.do("judge")
+    for _ in range(3):
+        box.reset(by_watchdog=True)
+    if loaded:
+        (box.folder / "early.json").write_text("{}")
+    box.start()
+    box.becomes("mode", "plain")
+    box.ticks(3)
+    assert (box.run_dir / "plain").exists() is loaded
+
+
 def test_plain_without_a_disk_stays_plain(box: Rig) -> None:
     """A trial that could not be noted would be tried for ever."""
     box.config |= {"retry_s": 1, "stable_s": 3600, "unwritable_s": 1}

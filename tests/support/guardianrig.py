@@ -44,7 +44,8 @@ class Rig:
             "input": str(self.folder / "input"), "boot_id": str(self.boot_id), "pstore": "", "run": str(self.run_dir),
             "heartbeat": str(self.folder / "heartbeat.json"), "enrol": str(self.folder / "enrol.json"),
             "update": str(self.folder / "update.json"), "pin_wanted": str(self.folder / "pin-wanted"),
-            "lamp_test": str(self.folder / "lamp-test"), "state": str(self.state), "quiet_max_s": 2, "beat_lost_s": 3,
+            "lamp_test": str(self.folder / "lamp-test"), "early": str(self.folder / "early.json"),
+            "state": str(self.state), "quiet_max_s": 2, "beat_lost_s": 3,
             "bridge_gone_s": 300,
         }  # fmt: skip
         self.watchdog: int | None = None

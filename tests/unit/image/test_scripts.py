@@ -131,6 +131,13 @@ def requests(tmp_path: Path) -> Requests:
                 "systemctl --no-block restart vigie-filter.service",
             ],
         ),
+        (
+            "plain",
+            [
+                "systemctl stop vigie-filter.service vigie-early.service",
+                "systemctl restart vigie-plain.service",
+            ],
+        ),
         ("pin-window", []),
     ],
 )

@@ -227,7 +227,7 @@ def test_every_service_that_the_department_may_restart_has_its_path_unit() -> No
     )
 
 
-@pytest.mark.parametrize("name", ["selftest", "reset-config", "pin-window", "protect"])
+@pytest.mark.parametrize("name", ["selftest", "reset-config", "pin-window", "protect", "plain"])
 def test_every_request_of_the_guardian_is_heard(name: str) -> None:
     assert f"vigie-request@{name}.path" in {unit for _target, unit, _file in enabled()}
     assert re.search(rf"^{name}\)", (PACKAGE / "vigie-request").read_text(), re.M)
