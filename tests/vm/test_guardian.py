@@ -128,7 +128,7 @@ def test_three_resets_make_it_a_plain_bridge_and_it_tries_again(board: Machine) 
     board.wait(f"{STATUS} | grep '\"bridge\": true'", 120)
 
     # An hour is a setting: five seconds, for this start.
-    board.shell(f"sed 's/{{/{{\"retry_s\": 5,/' {CONFIG} > /run/guardian.json").require()
+    board.shell(f"sed '1s/{{/{{\"retry_s\": 5,/' {CONFIG} > /run/guardian.json").require()
     board.shell(f"mount --bind /run/guardian.json {CONFIG}").require()
     board.shell("systemctl restart vigie-guardian").require()
     board.wait("systemctl is-active -q vigie-early && systemctl is-active -q vigie-filter", 240)
