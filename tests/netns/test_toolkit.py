@@ -21,7 +21,8 @@ from lab.topology import Topology
 from tests.netns.town import INDICATORS
 
 LEFT_BEHIND = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started with it ignored
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from lab.netns import World

@@ -214,10 +214,14 @@ class Agent:
         first: BrokerError | None = None
         ports = self._ports or Ports(held.mqtt_ports)
         for port in ports.order(time.monotonic()):
+            dialling = asyncio.ensure_future(
+                asyncio.to_thread(self._seams.dial, self._config, held, port, self._clock, self._times.connect_s)
+            )
             try:
-                sock = await asyncio.to_thread(
-                    self._seams.dial, self._config, held, port, self._clock, self._times.connect_s
-                )
+                sock = await asyncio.shield(dialling)
+            except asyncio.CancelledError:
+                dialling.add_done_callback(_hang_up)  # the thread goes on: what it brings belongs to nobody
+                raise
             except BrokerError as e:
                 first = first or e
                 if e.code not in _OTHER_PORT:
@@ -404,3 +408,8 @@ class Agent:
             machine=machine.look(config.paths.state),
             keep=(config.enrol_host, config.mqtt_host, config.update_host),
         )
+
+
+def _hang_up(dialled: asyncio.Future[ssl.SSLSocket]) -> None:
+    if not dialled.cancelled() and dialled.exception() is None:
+        dialled.result().close()
