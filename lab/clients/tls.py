@@ -6,6 +6,7 @@ import contextlib
 import errno
 import socket
 import ssl
+import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -135,11 +136,19 @@ def say_hello(
     cuts: Sequence[int] = (),
     pause: float = 0.0,
     timeout: float = 3.0,
+    source: int = 0,
 ) -> Attempt:
-    """Send a ClientHello in pieces cut at these offsets; "reached" when the server answers anything."""
+    """Send a ClientHello in pieces cut at these offsets; "reached" when the server answers anything.
+
+    source: the client's port; the connection is then reset at its end, so that the port is free again at once.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = namespace.socket(family, socket.SOCK_STREAM)
     sock.settimeout(timeout)
+    if source:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.bind(("", source))
     start = time.monotonic()
     outcome, detail = "reached", ""
     try:

@@ -77,6 +77,17 @@ def test_no_byte_of_held_hellos_reaches_a_toxic_name(office: Office) -> None:
 
 
 @pytest.mark.parametrize("address", HIDDEN)
+def test_a_port_used_again_at_once_is_a_new_connection(office: Office, address: str) -> None:
+    """Honest, toxic, honest ... from one port, each reset at its end: the name of the one before counts for nothing.
+
+    A second more when the server still holds the connection before: it answers the new SYN only when it is repeated.
+    """
+    for number in range(12):
+        name, outcome = ((plan.HIDDEN.name, "reached"), (NAME, "refused"))[number % 2]
+        tls.say_hello(office["pc"], address, 443, tls.late_hello(name), (1200,), source=40404).require(outcome, 3000)
+
+
+@pytest.mark.parametrize("address", HIDDEN)
 @pytest.mark.parametrize("big", [False, True], ids=["one-datagram", "several-datagrams"])
 def test_no_datagram_of_quic_reaches_a_toxic_name(office: Office, address: str, big: bool) -> None:
     log = office.lab.servers.quic.log

@@ -42,6 +42,9 @@ class Wire:
     def decide(self, key: bytes, verdict: Verdict, reason: Reason) -> None:
         self.log.append(("decide", key, verdict, reason))
 
+    def confirm(self, key: bytes, verdict: Verdict, reason: Reason) -> None:
+        self.log.append(("confirm", key, verdict, reason))
+
     def sent(self, port: int) -> list[bytes]:
         return [frame for what, where, frame in (x for x in self.log if x[0] == "send") if where == port]  # type: ignore[misc]
 
@@ -114,11 +117,35 @@ def test_a_refusal_is_written_again_in_case_the_kernel_wrote_over_it() -> None:
     event = held(client_hello("www.toxic.example"), 1000, 5 * MS)
     holder.take(event, 6 * MS)
     decided = ("decide", key_of_event(event), Verdict.REFUSE, Reason.TOXIC_SNI)
+    confirmed = ("confirm", *decided[1:])
     assert wire.log.count(decided) == 1 and holder.next_deadline_ns == 8 * MS
     holder.expire(8 * MS)
-    assert wire.log.count(decided) == 2 and holder.next_deadline_ns == 56 * MS
+    assert wire.log.count(confirmed) == 1 and holder.next_deadline_ns == 56 * MS
     holder.expire(60 * MS)
-    assert wire.log.count(decided) == 3 and holder.next_deadline_ns is None
+    assert wire.log.count(confirmed) == 2 and holder.next_deadline_ns is None
+    assert wire.log.count(decided) == 1
+
+
+@pytest.mark.parametrize("moved", [64 * 1024, -1 << 20, 1 << 31])
+def test_another_connection_between_the_same_ends_is_judged_by_its_own_name(moved: int) -> None:
+    """A client's port may be used again at once, after a reset; the new SYN is not seen here, its numbers are."""
+    wire = Wire()
+    asked: list[str] = []
+
+    def verdict(name: str, _device: bytes) -> NameVerdict:
+        asked.append(name)
+        return TOXIC if "toxic" in name else NameVerdict(NameKind.CLEAN)
+
+    holder = Holder(wire, verdict, 300 * MS)
+    honest, toxic = client_hello("www.honest.example"), client_hello("www.toxic.example")
+    start = (5_000_000 + moved) % (1 << 32)
+    holder.take(held(honest, 5_000_000, 5 * MS), 5 * MS)
+    holder.take(held(toxic[:100], start, 8 * MS), 8 * MS)
+    holder.take(held(toxic[100:], (start + 100) % (1 << 32), 9 * MS), 9 * MS)
+    assert asked == ["www.honest.example", "www.toxic.example"]
+    assert [entry[0] for entry in wire.log if entry[0] in ("release", "decide")] == ["release", "decide"]
+    holder.take(held(honest, 60_000_000, 12 * MS), 12 * MS)
+    assert asked[-1] == "www.honest.example" and wire.log[-1][0] == "release"
 
 
 def test_a_late_segment_of_a_refused_connection_is_refused_too() -> None:

@@ -146,6 +146,22 @@ class FlowCache:
         row["flags"] = int(row["flags"]) & ~clear & 0xFFFFFFFF | named
         return int(row["tag"]) == tag
 
+    def confirm(self, key: bytes, verdict: Verdict, reason: Reason) -> bool:
+        """Write a refusal by name again where a program run has written over it.
+
+        Not when a bare SYN has opened another connection with this key since: it takes FL_NAMED away before it writes
+        its verdict, so the verdict is read first here, then the flag.
+        """
+        index = self.find(key)
+        if index is None:
+            return False
+        row = self.rows[index]
+        written = abi.split_meta(int(row["meta"]))[1]
+        fence()
+        if written == verdict or not int(row["flags"]) & abi.FL_NAMED:
+            return False
+        return self.decide(key, verdict, reason)
+
     def insert(self, flows: Flows) -> int:
         """Add entries (dtype `abi.FLOW`; `tag` and the check bits are computed here) whose keys are not there yet.
 

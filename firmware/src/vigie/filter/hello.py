@@ -30,6 +30,8 @@ HOLD_NS: Final = 300_000_000
 """Longest time that a client's frame is held."""
 MEMORY_NS: Final = 2_000_000_000
 """A decision holds this long for frames of the flow that were already on their way up."""
+EARLY_DATA: Final = 16 * 1024
+"""Bytes of the client that may follow its hello unasked (TLS 1.3, 0-RTT): as many as an initial window."""
 
 
 class Flow(NamedTuple):
@@ -98,6 +100,8 @@ class _Tcp:
     stream: Stream
     base: int | None = None
     sure: bool = False
+    length: int = 0
+    """bytes from `base` to the end of what was seen"""
 
     def take(self, frame: Frame) -> Hello | Parsed | Why:
         payload = frame.payload
@@ -114,7 +118,8 @@ class _Tcp:
             if distance < 0:
                 if self.sure or not self.stream.shift(-distance):
                     return Why.BOUNDS
-                self.base, distance = sequence, 0
+                self.base, self.length, distance = sequence, self.length - distance, 0
+            self.length = max(self.length, distance + len(payload))
             if not self.stream.add(distance, payload):
                 return Why.BOUNDS
         result = parse_client_hello(self.stream.prefix())
@@ -126,6 +131,11 @@ class _Tcp:
     @property
     def conflict(self) -> bool:
         return self.stream.conflict
+
+    @property
+    def span(self) -> tuple[int, int] | None:
+        """First sequence number, and bytes, of what belongs to this connection."""
+        return None if self.base is None else (self.base, self.length + EARLY_DATA)
 
 
 @dataclass(slots=True)
@@ -143,6 +153,10 @@ class _Udp:
     def conflict(self) -> bool:
         return self.stream.conflict
 
+    @property
+    def span(self) -> None:
+        """UDP does not count bytes."""
+
 
 @dataclass(slots=True)
 class _Held(Generic[T]):
@@ -150,6 +164,19 @@ class _Held(Generic[T]):
     reader: _Tcp | _Udp
     tokens: list[T] = field(default_factory=list)
     size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Known(Generic[T]):
+    """span: sequence numbers that the outcome is for. Another connection with the same ends begins elsewhere: its SYN
+    does not come up here, but a client's first number moves by 16 kB or so each millisecond (RFC 6528, Linux)."""
+
+    until_ns: int
+    span: tuple[int, int] | None
+    outcome: Decided[T] | GiveUp[T]
+
+    def covers(self, frame: Frame) -> bool:
+        return self.span is None or (frame.seq - self.span[0]) & 0xFFFFFFFF < self.span[1]
 
 
 class HelloAssembler(Generic[T]):
@@ -175,7 +202,7 @@ class HelloAssembler(Generic[T]):
         self._max_segments = max_segments
         self._total = 0
         self._held: OrderedDict[Flow, _Held[T]] = OrderedDict()  # oldest first
-        self._known: OrderedDict[Flow, tuple[int, Decided[T] | GiveUp[T]]] = OrderedDict()
+        self._known: OrderedDict[Flow, _Known[T]] = OrderedDict()
 
     def __len__(self) -> int:
         """Connections held."""
@@ -193,7 +220,7 @@ class HelloAssembler(Generic[T]):
         if frame.l4 == 0 or frame.is_fragment or frame.proto not in (TCP, UDP):
             return [GiveUp(flow, (token,), Why.NO_TRANSPORT)]
         opening = frame.proto == TCP and bool(frame.tcp_flags & SYN)
-        known = self._recall(now_ns, flow, opening)
+        known = self._recall(now_ns, flow, frame, opening)
         if known is not None:
             return [replace(known, frames=(token,))]
         outcomes: list[Decided[T] | GiveUp[T] | Waiting] = []
@@ -249,19 +276,20 @@ class HelloAssembler(Generic[T]):
         return self._close(now_ns, flow, GiveUp(flow, tuple(held.tokens), Why.CROWDED))
 
     def _close(self, now_ns: int, flow: Flow, outcome: Ended) -> Ended:
-        self._total -= self._held.pop(flow).size
-        self._known[flow] = (now_ns + MEMORY_NS, replace(outcome, frames=()))
+        held = self._held.pop(flow)
+        self._total -= held.size
+        self._known[flow] = _Known(now_ns + MEMORY_NS, held.reader.span, replace(outcome, frames=()))
         self._known.move_to_end(flow)
         while len(self._known) > self._max_flows:
             self._known.popitem(last=False)
         return outcome
 
-    def _recall(self, now_ns: int, flow: Flow, opening: bool) -> Decided[T] | GiveUp[T] | None:
+    def _recall(self, now_ns: int, flow: Flow, frame: Frame, opening: bool) -> Decided[T] | GiveUp[T] | None:
         """What was decided a moment ago; forgotten when the client opens the connection anew."""
         found = self._known.get(flow)
         if found is None:
             return None
-        if opening or now_ns >= found[0]:
+        if opening or now_ns >= found.until_ns or not found.covers(frame):
             del self._known[flow]
             return None
-        return found[1]
+        return found.outcome

@@ -63,6 +63,9 @@ class Wire(Protocol):
     def decide(self, key: bytes, verdict: Verdict, reason: Reason) -> None:
         """Writes a verdict into the flow, and ends the hold."""
 
+    def confirm(self, key: bytes, verdict: Verdict, reason: Reason) -> None:
+        """Writes it again, unless another connection uses the key by now."""
+
 
 class Holder:
     """The work, without I/O of its own: events in, calls of `wire` out. `name_verdict(name, device MAC)`."""
@@ -95,7 +98,7 @@ class Holder:
         if self._confirm:
             for due, key, verdict, reason in self._confirm:
                 if due <= now_ns:
-                    self._wire.decide(key, verdict, reason)
+                    self._wire.confirm(key, verdict, reason)
             self._confirm = [c for c in self._confirm if c[0] > now_ns]
         for outcome in self._assembler.expire(now_ns):
             self._end(outcome, now_ns)
@@ -241,6 +244,9 @@ class KernelWire:
 
     def decide(self, key: bytes, verdict: Verdict, reason: Reason) -> None:
         self._cache.decide(key, verdict, reason)
+
+    def confirm(self, key: bytes, verdict: Verdict, reason: Reason) -> None:
+        self._cache.confirm(key, verdict, reason)
 
 
 def serve(maps_dir: Path, reports: socket.socket) -> None:

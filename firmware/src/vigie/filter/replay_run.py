@@ -64,6 +64,9 @@ class _Wire:
     def decide(self, key: bytes, verdict: Verdict, reason: Reason) -> None:
         self.cache.decide(key, verdict, reason)
 
+    def confirm(self, key: bytes, verdict: Verdict, reason: Reason) -> None:
+        self.cache.confirm(key, verdict, reason)
+
 
 class Run:
     """`feed` packets, then `end`; the result is in `summary`."""
