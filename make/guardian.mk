@@ -1,4 +1,2 @@
-.PHONY: bench-guardian
-
 bench-guardian: preflight ## memory and start of the guardian in real MicroPython
 	@$(ROOT) $(PYTHON_ENV) -m bench.guardian $(ARGS)
