@@ -14,5 +14,6 @@ It imports nothing else of `vigie`; of libraries, only `cryptography` (signature
     limits      numbers enforced in the box whoever signed
     enrolment   bodies of the authority's API, attestation · signed: ES256 statements of the authority
     base        the base's descriptor, target names, ring of a box
+    firmware    versions, a release's descriptor, the order to install it, what a box tells of it
     schema      JSON Schemas (`schemas/*.json`)
 """

@@ -16,6 +16,7 @@ from vigie.contract import strictjson, targets
 from vigie.contract.dsse import PAYLOAD_MAX
 from vigie.contract.envelope import BOOT
 from vigie.contract.fields import Fields
+from vigie.contract.firmware import FirmwareOrder
 from vigie.contract.identity import BOX_ID, PSEUDONYM
 from vigie.contract.upward import COMMAND_ID, ISOLATION_LEVELS, UNIX_MAX, VERSION_MAX
 from vigie.contract.words import Inbound, Op, Proto, RuleAction, Service
@@ -209,6 +210,7 @@ class Desired:
     quarantine: tuple[Quarantine, ...] = ()
     settings: Settings = Settings()
     mass: tuple[str, ...] | None = None  # every box of a mass order, this one included
+    firmware: FirmwareOrder | None = None  # left out when there is none: an older box reports a field it does not know
     skipped: tuple[str, ...] = ()  # what this version of the contract does not know
 
     @classmethod
@@ -232,6 +234,7 @@ class Desired:
             quarantine=_known(f, "quarantine", QUARANTINE_MAX, Quarantine.read, skipped),
             settings=_settings(f, skipped),
             mass=mass,
+            firmware=_one(f, "firmware", FirmwareOrder.read, skipped) if _given(f, "firmware") else None,
         )
         if out.expires <= out.issued:
             f.fail("expires", "not after `issued`")
@@ -240,6 +243,7 @@ class Desired:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON, without `skipped`."""
+        firmware = {} if self.firmware is None else {"firmware": self.firmware.to_dict()}
         return {
             "v": VERSION,
             "box": self.box,
@@ -253,6 +257,7 @@ class Desired:
             "quarantine": [q.to_dict() for q in self.quarantine],
             "settings": self.settings.to_dict(),
             "mass": None if self.mass is None else {"boxes": list(self.mass)},
+            **firmware,
         }
 
     def to_bytes(self) -> bytes:

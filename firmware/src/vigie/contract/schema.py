@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 UPWARD: Final = tuple(kind.value for kind in Kind)
 DOWNWARD: Final = ("desired", "command", "received", "announcement")
-OTHER: Final = ("dsse", "base-current")
+OTHER: Final = ("dsse", "base-current", "firmware")
 
 
 @functools.cache
 def load(name: str) -> dict[str, Any]:
-    """The schema called `name` (a kind, an order, `announcement`, `dsse`, `base-current`)."""
+    """The schema called `name` (a kind, an order, `announcement`, `dsse`, `base-current`, `firmware`)."""
     if name not in (*UPWARD, *DOWNWARD, *OTHER):
         raise SchemaError("", f"there is no schema `{name[:40]}`")
     text = resources.files("vigie.contract").joinpath("schemas", f"{name}.json").read_text(encoding="utf-8")

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final, Self
 
 from vigie.contract.codes import Category, DeviceClass, Direction
 from vigie.contract.fields import Fields
+from vigie.contract.firmware import FirmwareState
 from vigie.contract.identity import PSEUDONYM
 from vigie.contract.words import Code, DesiredStatus, FilterHealth, Inbound, Kind, Order, Result, Rule
 
@@ -80,6 +81,7 @@ class State:
     load: float  # 1 minute average
     roles_known: bool  # which port is the LAN
     losses: int  # outbox rows dropped since the box was made
+    firmware: FirmwareState | None = None  # left out until the first order: an older department refuses the field
 
     @classmethod
     def from_fields(cls, f: Fields) -> State | Offline:
@@ -101,6 +103,7 @@ class State:
         link = f.object("link")
         roles_known = link.boolean("roles_known")
         link.done()
+        firmware = FirmwareState.from_fields(f.object("firmware")) if f.has("firmware") else None
         return cls(
             session=f.integer("session", 1),
             version=f.text("version", 40, SOFTWARE),
@@ -118,10 +121,12 @@ class State:
             load=f.number("load", 0, 100_000),
             roles_known=roles_known,
             losses=f.integer("losses"),
+            firmware=firmware,
         )
 
     def fields(self) -> dict[str, Any]:
         """The kind's own JSON fields."""
+        firmware = {} if self.firmware is None else {"firmware": self.firmware.fields()}
         base = None if self.base is None else {"version": self.base.version, "entries": self.base.entries}
         refused = None if self.desired.refused is None else self.desired.refused.value
         return {
@@ -146,6 +151,7 @@ class State:
             "load": self.load,
             "link": {"roles_known": self.roles_known},
             "losses": self.losses,
+            **firmware,
         }
 
 
