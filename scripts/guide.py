@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "docs/guide"
 LEGEND = ROOT / "firmware/guardian/legend.json"
-COLOURS = frozenset({"green", "amber", "red", "off"})
+WORDS = {"green": ("vert", "verts"), "amber": ("orange", "orange"), "red": ("rouge", "rouges"), "off": ("éteint", "")}
+"""Each colour of a lamp, of one and of several flashes: a guide that was printed in black must be readable too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,16 @@ class Row:
     colour: str
     flashes: int
     text: str
+
+    @property
+    def look(self) -> str:
+        """In words."""
+        one, several = WORDS[self.colour]
+        if self.colour == "off":
+            return one
+        if not self.flashes:
+            return f"{one}, fixe"
+        return f"{self.flashes}\u00a0{several if self.flashes > 1 else one}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +72,8 @@ def read_legend(path: Path = LEGEND) -> Legend:
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise SystemExit(f"{path}: not a legend ({e!r})") from e
     for colour in (row.colour for rows in legend.lamps.values() for row in rows):
-        if colour not in COLOURS:
-            raise SystemExit(f"{path}: `{colour}` is no colour of a lamp: {', '.join(sorted(COLOURS))}")
+        if colour not in WORDS:
+            raise SystemExit(f"{path}: `{colour}` is no colour of a lamp: {', '.join(WORDS)}")
     return legend
 
 
@@ -70,7 +82,18 @@ def html(contact: Contact, legend: Path = LEGEND) -> str:
     environment = Environment(
         loader=FileSystemLoader(SOURCE), undefined=StrictUndefined, autoescape=True, trim_blocks=True
     )
-    return environment.get_template("guide.html.j2").render(contact=contact, legend=read_legend(legend))
+    return typeset(environment.get_template("guide.html.j2").render(contact=contact, legend=read_legend(legend)))
+
+
+def typeset(page: str) -> str:
+    """French typography in the texts of a page: round apostrophes, and no line that begins with `:` or `?`."""
+
+    def text(found: re.Match[str]) -> str:
+        words = found[0].replace("&#39;", "\u2019").replace("'", "\u2019")
+        return re.sub(r"(?<=«)\s+|\s+(?=[:;?!»])", "\u00a0", words)
+
+    parts = re.split(r"(<style>.*?</style>)", page, flags=re.DOTALL)
+    return "".join(part if part.startswith("<style>") else re.sub(r"(?<=>)[^<>]+", text, part) for part in parts)
 
 
 def write(folder: Path, contact: Contact) -> Path:
