@@ -13,6 +13,7 @@ import importlib.util
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 import tempfile
@@ -48,6 +49,8 @@ STAMPS: Final = (
     ),
     *("staging_installed", "images_installed", "target_installed", "host_installed", "installed"),
 )
+# An ELF file of the machine "Linux BPF" (247), 64 bits, little-endian, with nothing in it.
+ELF_HEADER: Final = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 1, 247, 1, 0, 0, 0, 0, 64, 0, 0, 64, 0, 0)
 # What utils/check-package imports, and where Debian keeps it.
 CHECKERS: Final = {"magic": "python3-magic", "flake8": "python3-flake8"}
 # A distribution's name where Buildroot's package has another.
@@ -104,6 +107,7 @@ def checks(checkout: Path, scratch: Path) -> Iterator[tuple[str, Callable[[], st
         info: dict[str, Any] = {}
         yield f"{board.name}: packages", lambda t=tree, i=info: packages(t, i)  # type: ignore[misc]
         yield f"{board.name}: data path's compiler", lambda t=tree: compiler(t)  # type: ignore[misc]
+        yield f"{board.name}: programs of a strange processor", lambda t=tree: strange(t)  # type: ignore[misc]
         yield f"{board.name}: plan", lambda t=tree, i=info: plan(t, i)  # type: ignore[misc]
         dev = Tree(checkout, scratch / f"{board.name}-dev")
         yield f"{board.name}: developer's options", lambda t=dev, b=board: dev_options(t, b)  # type: ignore[misc]
@@ -211,6 +215,28 @@ def compiler(tree: Tree) -> str:
     if "BPF" not in targets:
         raise Failed(f"LLVM_TARGETS_TO_BUILD is {targets}: no BPF, clang could not compile the data path")
     return f"clang {values.get('CLANG_VERSION_MAJOR', '?')} for {' '.join(targets)}"
+
+
+def strange(tree: Tree) -> str:
+    """The data path passes Buildroot's check of what each package installs: a program of another machine.
+
+    No object is compiled here: the check reads the header of an ELF file, and nothing else of it.
+    """
+    excluded = tree.read("printvars", "VARS=VIGIE_BPF_BIN_ARCH_EXCLUDE").strip().partition("=")[2].split()
+    target = tree.output / "strange"
+    program = target / "usr/lib/vigie/filter.bpf.o"
+    program.parent.mkdir(parents=True, exist_ok=True)
+    program.write_bytes(ELF_HEADER)
+    listed = target / "files.txt"
+    listed.write_text(f"vigie-bpf,./{program.relative_to(target)}\n")
+    script = str(tree.checkout / "support/scripts/check-bin-arch")
+    command = [script, "-p", "vigie-bpf", "-l", str(listed), "-r", "readelf", "-a", "AArch64"]
+    command += [word for folder in excluded for word in ("-i", folder)]
+    environment = {**tree.env(), "TARGET_DIR": str(target)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Failed((done.stdout + done.stderr).strip())
+    return f"allowed below {' '.join(excluded)}"
 
 
 def plan(tree: Tree, info: dict[str, Any]) -> str:

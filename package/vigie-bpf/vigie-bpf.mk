@@ -10,6 +10,8 @@ VIGIE_BPF_SITE_METHOD = local
 VIGIE_BPF_LICENSE = GPL-2.0 (data path), EUPL-1.2 (early loader)
 VIGIE_BPF_LICENSE_FILES = LICENSE GPL-2.0-only.txt
 VIGIE_BPF_DEPENDENCIES = host-clang libbpf openssl
+# The data path is a program of another machine ("Linux BPF"), which the check of each package's programs refuses. Folders only.
+VIGIE_BPF_BIN_ARCH_EXCLUDE = /usr/lib/vigie
 
 # Newer objects of the host would look like ours.
 VIGIE_BPF_OVERRIDE_SRCDIR_RSYNC_EXCLUSIONS = --exclude=/build
