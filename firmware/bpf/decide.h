@@ -40,20 +40,20 @@ __noinline int layers(struct __sk_buff *skb)
 /* Brings the entry of a re-decided flow up to date. */
 static __always_inline void flow_refresh(struct flow *f, struct pkt *p, __u32 opener, __u32 topo, int hello)
 {
+	int anew = bare_syn(p) && !hello_awaited(f);	/* the tuple is used for another connection */
 	__u32 set = redirect_flags(p), clear = FL_REDIRECT0 | FL_REDIRECT1 | FL_LOCAL;
 
 	if (p->local)
 		set |= FL_LOCAL;
 	if (!flow_opener(f->flags))
 		set |= opener << FL_INIT_SHIFT;
-	if (bare_syn(p)) {	/* the tuple is used anew */
+	if (anew) {
 		clear |= 0xffff0000u | FL_CLOSED | FL_ANSWERED | FL_HELLO | FL_HOLD | FL_NAMED | (3u << FL_INIT_SHIFT);
 		set |= opener << FL_INIT_SHIFT;
 		if (hello)
 			set |= FL_HELLO;
-		/* a second SYN under way must not move the place where the hello is expected */
-		if ((f->flags & (FL_HELLO | FL_ANSWERED | FL_CLOSED)) != (FL_HELLO | FL_ANSWERED))
-			f->hold_start_ms = p->seq;
+		f->initial = p->seq;
+		hold_forget(p);
 	}
 	__sync_fetch_and_and(&f->flags, ~(clear & ~set));
 	__sync_fetch_and_or(&f->flags, set);
@@ -65,8 +65,11 @@ static __always_inline void flow_refresh(struct flow *f, struct pkt *p, __u32 op
 		mac_to(f->mac_a, p->port ? p->dmac : p->smac);
 		mac_to(f->mac_b, p->port ? p->smac : p->dmac);
 	}
-	/* not over a verdict that userspace has written meanwhile (a server's name) */
-	__sync_val_compare_and_swap(&f->meta, p->meta, meta_make(p->gen, p->verdict, p->reason, p->hash));
+	__u64 meta = meta_make(p->gen, p->verdict, p->reason, p->hash);
+	if (anew)
+		WRITE_ONCE(f->meta, meta);
+	else	/* not over a refusal by name that another processor has written meanwhile */
+		__sync_val_compare_and_swap(&f->meta, p->meta, meta);
 }
 
 /* After a decision by the layers: the flow's entry, updated or made; 0 when it has and gets none. */
@@ -85,7 +88,7 @@ static __always_inline struct flow *flow_settle(struct pkt *p, struct control *c
 		return 0;
 	int taken = -1;
 	if (!f) {
-		taken = flow_victim(p->hash, p->now_s);
+		taken = p->place = flow_victim(p->hash, p->now_s);
 		f = flow_get(taken);
 	}
 	if (!f)
@@ -100,8 +103,6 @@ static __always_inline struct flow *flow_settle(struct pkt *p, struct control *c
 	flow_fill(f, p, flags, topo);
 	if (taken >= 0)
 		flow_publish_tag(taken, p->hash);
-	if (bare_syn(p))
-		f->hold_start_ms = p->seq;
 	*fresh = 1;
 	return f;
 }
@@ -127,10 +128,12 @@ __noinline int decide(struct __sk_buff *skb)
 	__u32 topo = READ_ONCE(st->topo);
 	struct flow *f = 0;
 	int usable = cacheable(p), fresh = 0;
+	p->place = -1;
 	p->hash = flow_hash(&p->key, c->flow_seed);
 	if (usable && !p->absent) {
 		w->lookup = p->key;
-		f = flow_get(flow_index(p->hash));
+		p->place = flow_index(p->hash);
+		f = flow_get(p->place);
 	}
 	if (f) {
 		p->meta = READ_ONCE(f->meta);
@@ -140,11 +143,17 @@ __noinline int decide(struct __sk_buff *skb)
 	if (p->side != SIDE_UNKNOWN && opener)
 		p->opener = opener == 2u - (__u32)c->wan_port ? 1 : 2;
 
-	if (f && p->known && (f->flags & FL_NAMED) && meta_verdict(p->meta) == V_REFUSE && !bare_syn(p)) {
-		settle(p, V_REFUSE, meta_reason(p->meta));
+	__u32 refused = 0;	/* by its server's name: whatever the epoch */
+	if (f && p->known) {
+		if (f->flags & FL_HOLD)
+			refused = hold_answer(p, f);
+		else if ((f->flags & FL_NAMED) && meta_verdict(p->meta) == V_REFUSE)
+			refused = meta_reason(p->meta);
+	}
+	if (refused && !bare_syn(p)) {
+		settle(p, V_REFUSE, refused);
 		p->class = f->class;
 		p->cached = 1;
-		WRITE_ONCE(f->meta, meta_make(p->gen, p->verdict, p->reason, p->hash));
 	} else if (f && p->known && meta_epoch(p->meta) == p->gen && !(f->flags & FL_INSPECT) && !bare_syn(p) &&
 	    (!f->until_s || f->until_s > p->now_s) &&
 	    macs_match(f, p->port, p->smac, p->dmac, c->wan_port, *(const __u64 *)c->box_mac)) {
@@ -173,7 +182,10 @@ __noinline int decide(struct __sk_buff *skb)
 	if (f) {
 		flow_account(f, p->port, p->segments, p->wire_len, p->now_s,
 			     p->proto == PROTO_TCP ? p->tcp_flags & 0x3f : 0);
-		if ((f->flags & (FL_HELLO | FL_HOLD)) && p->payload_len && !p->fragment && flow_opener(f->flags) == p->port + 1u &&
+		__u32 opener_is = f->flags & FL_HELLO ? flow_opener(f->flags) : 0;
+		if (opener_is == 2u - p->port)
+			hello_place(p, f);
+		else if (opener_is == p->port + 1u && p->payload_len && !p->fragment && !(bare_syn(p) && hello_awaited(f)) &&
 		    (p->verdict == V_PASS || p->verdict == V_OBSERVE) && p->reason != R_EXCEPTION) {
 			__u8 verdict = p->verdict, reason = p->reason;
 			int got = hello_check(skb, p, c, f);

@@ -161,6 +161,22 @@ static __always_inline enum initiator opener_recall(__u64 hash, __u32 now_s, __u
 	return v & OPENER_PORT1 ? INIT_PORT1 : INIT_PORT0;
 }
 
+/* ---- holds ---- */
+
+static __always_inline struct hold *hold_of(const struct pkt *p)
+{
+	__u32 i = p->place;
+	return bpf_map_lookup_elem(&holds, &i);
+}
+
+/* From here on no answer of userspace to an earlier hold of the entry matches. */
+static __always_inline void hold_forget(const struct pkt *p)
+{
+	struct hold *h = hold_of(p);
+	if (h)
+		WRITE_ONCE(h->start_ns, 0);
+}
+
 /* ---- insertion ---- */
 
 #define VICTIM_TRIES 3
@@ -209,7 +225,7 @@ static __always_inline void flow_publish_tag(int index, __u64 hash)
 		WRITE_ONCE(tags->tag[index & (FLOW_WAYS - 1)], flow_tag16(hash));
 }
 
-/* Takes over `f` for the flow in hand. */
+/* Takes over `f`, which is at p->place, for the flow in hand. */
 static __always_inline void flow_fill(struct flow *f, const struct pkt *p, __u32 flags, __u32 topo)
 {
 	/* tag 0 first, tag last, both as full barriers: no reader takes a half-written entry for its own. */
@@ -228,7 +244,8 @@ static __always_inline void flow_fill(struct flow *f, const struct pkt *p, __u32
 	f->class = p->class;
 	f->layer_class = 0;
 	f->pad[0] = f->pad[1] = 0;
-	f->hold_start_ms = 0;
+	f->initial = p->seq;
+	hold_forget(p);
 	WRITE_ONCE(f->meta, meta_make(p->gen, p->verdict, p->reason, p->hash));
 	__sync_lock_test_and_set(&f->tag, p->hash);
 	count(C_FLOW_NEW, 1, 0);
@@ -249,7 +266,7 @@ static __always_inline void flow_account(struct flow *f, __u32 port, __u32 packe
 	if ((tcp_flags & TCP_RST) ||
 	    ((flags >> FL_TCP_SHIFT) & (flags >> (FL_TCP_SHIFT + 8)) & TCP_FIN))
 		flags |= FL_CLOSED;
-	if (flags != old)	/* atomic: userspace may be taking FL_HOLD away on another processor */
+	if (flags != old)	/* atomic: another processor may be changing other bits */
 		__sync_fetch_and_or(&f->flags, flags & ~old);
 	if (f->last_s != now_s)
 		f->last_s = now_s;

@@ -137,8 +137,8 @@ static __always_inline int quic_initial(struct __sk_buff *skb, const struct pkt 
 	return (version == 1 && type == 0) || (version == 0x6b3343cf && type == 1);
 }
 
-/* Gives the frame to userspace: 1 held, 0 let it through. */
-__noinline int hold_frame(struct __sk_buff *skb)
+/* Gives the frame to userspace as part of the hold that began at start_ns: 1 held, 0 let it through. */
+__noinline int hold_frame(struct __sk_buff *skb, __u64 start_ns)
 {
 	struct work *w = scratch();
 	if (!w)
@@ -154,6 +154,7 @@ __noinline int hold_frame(struct __sk_buff *skb)
 		goto full;
 	p->verdict = V_HOLD;
 	event_head((struct event *)room, p, E_HELD, len);
+	((struct event *)room)->name_hash = start_ns;
 	if (bpf_skb_load_bytes(skb, 0, room + sizeof(struct event), len)) {
 		bpf_ringbuf_discard(room, 0);
 		goto full;
@@ -174,27 +175,67 @@ static __always_inline __s32 hello_offset(const struct pkt *p, __u32 initial)
 	return (__s32)(p->seq + !!(p->tcp_flags & TCP_SYN) - (initial + 1));
 }
 
+/* The SYN of a connection that is open while its hello is awaited: repeated, or made to mislead. The server takes no notice
+ * of it, and nor do we; should the server have lost the connection and open it anew, its SYN+ACK says so. */
+static __always_inline int hello_awaited(const struct flow *f)
+{
+	return (f->flags & (FL_HELLO | FL_ANSWERED | FL_CLOSED)) == (FL_HELLO | FL_ANSWERED);
+}
+
+/* The server's SYN+ACK says where the client's bytes begin, whatever SYNs were sent (or behind the bytes of its SYN). */
+static __always_inline void hello_place(const struct pkt *p, struct flow *f)
+{
+	if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) != (TCP_SYN | TCP_ACK) || p->ack - 1 - f->initial < HELLO_BYTES_MAX)
+		return;
+	hold_forget(p);
+	f->initial = p->ack - 1;
+	__sync_fetch_and_and(&f->flags, ~FL_HOLD);
+}
+
+/* What userspace has answered to the hold under way: the reason of a refusal by name, else 0. Every packet obeys, but only
+ * the client's write it down: they come one after another, so that none writes over what its next SYN begins. */
+static __always_inline __u32 hold_answer(const struct pkt *p, struct flow *f)
+{
+	struct hold *h = hold_of(p);
+	if (!h)
+		return 0;
+	__u64 start = READ_ONCE(h->start_ns), answer = READ_ONCE(h->answer);
+	if (!start || answer >> 16 != start << 16 >> 16)
+		return 0;
+	__u32 verdict = answer >> 8 & 0xff, reason = verdict == V_REFUSE ? answer & 0xff : 0;
+	if (flow_opener(f->flags) == p->port + 1u) {
+		if (reason) {
+			WRITE_ONCE(f->meta, meta_make(p->gen, V_REFUSE, reason, p->hash));
+			__sync_fetch_and_or(&f->flags, FL_NAMED);
+		}
+		__sync_fetch_and_and(&f->flags, ~(FL_HELLO | FL_HOLD));
+	}
+	return reason;
+}
+
 /* The client's payload on a flow whose name is not known yet. Returns the verdict; changes the flow's flags. */
 static __always_inline int hello_check(struct __sk_buff *skb, struct pkt *p, struct control *c, struct flow *f)
 {
-	__u32 flags = f->flags;
-	__u32 now_ms = p->ns / 1000000;
+	struct hold *h = hold_of(p);
+	if (!h)
+		return 0;
+	__u64 start = f->flags & FL_HOLD ? READ_ONCE(h->start_ns) : 0;
 	int kind = HELLO_MORE;
 
-	if (!(flags & FL_HOLD)) {
+	if (!start) {
 		if (p->proto == PROTO_UDP) {
 			/* the flag stays: a decoy before the Initial must not hide it */
 			if (!quic_initial(skb, p))
 				return 0;
 		} else {
 			/* segments out of order, or a decoy ahead of the hello: userspace puts them in order */
-			__s32 offset = p->features & F_HOLD ? hello_offset(p, f->hold_start_ms) : 0;
+			__s32 offset = p->features & F_HOLD ? hello_offset(p, f->initial) : 0;
 			if (offset + (__s32)p->payload_len <= 0 || offset >= HELLO_BYTES_MAX)
 				return 0;	/* seen before, or far outside: not what the server will read first */
 			kind = offset ? HELLO_MORE : client_hello(skb);
 		}
 		if (kind == HELLO_NAME) {
-			__sync_fetch_and_and(&f->flags, ~FL_HELLO);
+			__sync_fetch_and_and(&f->flags, ~(FL_HELLO | FL_HOLD));
 			__u8 class = p->class, category = p->category;
 			switch (name_decide()) {
 			case NAME_EXC_BLOCK:
@@ -221,27 +262,23 @@ static __always_inline int hello_check(struct __sk_buff *skb, struct pkt *p, str
 		if (kind == HELLO_BAD)
 			p->anomaly = R_BAD_TLS;
 		if (kind != HELLO_MORE) {
-			__sync_fetch_and_and(&f->flags, ~FL_HELLO);
+			__sync_fetch_and_and(&f->flags, ~(FL_HELLO | FL_HOLD));
 			return 0;
 		}
-		f->hold_start_ms = now_ms;
+		/* not the coarse clock of p->ns: a client may reset and begin again within its tick */
+		__u64 now = bpf_ktime_get_ns(), before = __sync_val_compare_and_swap(&h->start_ns, 0, now);
+		start = before ? before : now;	/* another processor has begun it just now */
 	}
-	__u64 silent = p->ns - c->heartbeat_ns;
-	if (!(p->features & F_HOLD) || ((__s64)silent > 0 && silent > HOLD_SILENT_NS) ||
-	    now_ms - f->hold_start_ms > c->hold_ms) {
+	__s64 silent = p->ns - c->heartbeat_ns, held_for = p->ns - start;
+	if (!(p->features & F_HOLD) || silent > (__s64)HOLD_SILENT_NS || held_for > c->hold_ms * 1000000ll) {
 		__sync_fetch_and_and(&f->flags, ~(FL_HELLO | FL_HOLD));
 		count(C_HOLD_EXPIRED, 1, 0);
 		return 0;
 	}
-	if (!(flags & FL_HOLD))
+	if (!(f->flags & FL_HOLD))
 		__sync_fetch_and_or(&f->flags, FL_HOLD);
-	__u64 meta = READ_ONCE(f->meta);
-	if (meta_verdict(meta) == V_REFUSE) {	/* userspace has just decided */
-		settle(p, V_REFUSE, meta_reason(meta));
-		return 1;
-	}
 	__u8 verdict = p->verdict;
-	if (hold_frame(skb))
+	if (hold_frame(skb, start))
 		return 2;
 	p->verdict = verdict;
 	__sync_fetch_and_and(&f->flags, ~(FL_HELLO | FL_HOLD));

@@ -10,7 +10,7 @@
 #include <linux/types.h>
 #include "verdicts.h"
 
-#define LAYOUT_VERSION 1
+#define LAYOUT_VERSION 2
 #define PAGE_BYTES 4096
 
 struct addr { union { __u8 b[16]; __u32 w[4]; __u64 q[2]; }; };	/* wire order */
@@ -161,8 +161,15 @@ struct flow {
 	__u8 mac_a[6], mac_b[6];
 	__u32 topo;
 	__u8 class, layer_class, pad[2];
-	__u32 hold_start_ms;	/* FL_HOLD: when it began; FL_HELLO alone: the client's initial sequence number */
+	__u32 initial;		/* TCP: the client's initial sequence number */
 };				/* 128 bytes */
+
+/* A flow's first bytes held back, next to the entry of the same index: ARRAY[FLOW_COUNT], BPF_F_MMAPABLE. Userspace writes
+ * `answer` and nothing else: an answer to a hold that is over names another start, and counts for nothing. */
+struct hold {
+	__u64 start_ns;		/* when it began, to the nanosecond: its identity; 0 none. Written by the data path only */
+	__u64 answer;		/* start_ns<<16 | verdict<<8 | reason: V_PASS, or V_REFUSE */
+};
 
 /* What a look-up reads first: 16 bits of the hash of each entry of a group, 0 free, so that a miss costs one cache
  * line of a small table. ARRAY[FLOW_COUNT / FLOW_WAYS], BPF_F_MMAPABLE; entry i is way i % FLOW_WAYS of group
@@ -236,7 +243,7 @@ struct event {
 	__u32 gen;
 	__u8 tcp_flags, direction;	/* direction: 1 to the internet, 2 from it, 0 unknown or local */
 	__u16 gso_size;		/* held: size to cut at again, 0 = one frame */
-	__u64 name_hash;
+	__u64 name_hash;	/* held: start_ns of the hold */
 	__u32 remote_rank;
 	__u32 pad;
 };				/* 96 + payload */

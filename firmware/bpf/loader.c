@@ -47,9 +47,9 @@
 
 /* Pinned maps: the ones of layout.h, as vigie.filter.abi.MAPS (a test compares). The others are private. */
 static const char *const pinned[] = {
-	"control", "state", "images", "flows", "flow_tags", "openers", "exceptions", "local_names", "quarantine", "dynamic",
-	"inbound_allow", "device_class", "class_policy", "essential_ports", "resolved", "macs", "own", "events", "held",
-	"counters", "decision",
+	"control", "state", "images", "flows", "flow_tags", "holds", "openers", "exceptions", "local_names", "quarantine",
+	"dynamic", "inbound_allow", "device_class", "class_policy", "essential_ports", "resolved", "macs", "own", "events",
+	"held", "counters", "decision",
 };
 
 static double now_ms(void)

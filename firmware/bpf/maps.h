@@ -31,6 +31,7 @@ MAP(control, BPF_MAP_TYPE_ARRAY, 1, __u32, struct control, BPF_F_MMAPABLE);
 MAP(state, BPF_MAP_TYPE_ARRAY, 1, __u32, struct state, BPF_F_MMAPABLE);
 MAP(flows, BPF_MAP_TYPE_ARRAY, FLOW_COUNT, __u32, struct flow, BPF_F_MMAPABLE);
 MAP(flow_tags, BPF_MAP_TYPE_ARRAY, FLOW_COUNT / FLOW_WAYS, __u32, struct flow_tags, BPF_F_MMAPABLE);
+MAP(holds, BPF_MAP_TYPE_ARRAY, FLOW_COUNT, __u32, struct hold, BPF_F_MMAPABLE);
 MAP(openers, BPF_MAP_TYPE_ARRAY, INIT_COUNT, __u32, __u64, BPF_F_MMAPABLE);
 MAP(exceptions, BPF_MAP_TYPE_LPM_TRIE, 16384, struct exception_key, struct exception_value, BPF_F_NO_PREALLOC);
 MAP(local_names, BPF_MAP_TYPE_HASH, 16384, struct local_name_key, struct local_name_value, BPF_F_NO_PREALLOC);
@@ -110,7 +111,7 @@ struct pkt {
 	__u8 flood, again;	/* one group frame of many; one that came again and again */
 	__u8 pad;
 	__u32 ip_end;		/* offset behind the IP packet: what follows is padding */
-	__u32 pad2;
+	__u32 place;		/* index of the flow's entry, if it has one; else beyond them all */
 	__u64 name_hash;
 };
 

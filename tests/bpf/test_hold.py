@@ -6,14 +6,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.support import packets as p
 from tests.support.progrun import TC_ACT_SHOT, Result
-from tests.support.town import LAN, Town
+from tests.support.town import LAN, WAN, Town
 from vigie.contract.codes import EventKind, Reason, Verdict
 from vigie.filter import abi
-from vigie.filter.events import decode
+from vigie.filter.events import Event, decode
 from vigie.filter.flowcache import key_of_event
 from vigie.filter.ring import RingReader
 
@@ -38,21 +39,42 @@ class Held:
         data.bump()
         self.alive()
         self.ring: RingReader = data.held()
+        self.holds = data.holds()
         self.ring.read(1 << 16)
         self.counted = data.counters()
 
     def alive(self, ago_ms: int = 0) -> None:
         self.town.kernel.data.control["heartbeat_ns"] = time.monotonic_ns() - ago_ms * 10**6
 
-    def opens(self) -> None:
-        assert self.town.sends(p.tcp(self.pc, self.remote, 40000, 443, seq=ISN)).verdict == Verdict.PASS
-        self.town.receives(p.tcp(self.remote, self.pc, 443, 40000, "SA"))
+    def opens(self, isn: int = ISN) -> None:
+        assert self.syn(isn).verdict == Verdict.PASS
+        assert self.hears("SA", ack=isn + 1).verdict == Verdict.PASS
 
-    def says(self, payload: bytes, offset: int = 0) -> Result:
+    def syn(self, isn: int) -> Result:
+        return self.town.sends(p.tcp(self.pc, self.remote, 40000, 443, seq=isn))
+
+    def hears(self, flags: str = "A", ack: int = 0) -> Result:
+        return self.town.receives(p.tcp(self.remote, self.pc, 443, 40000, flags, ack=ack))
+
+    def resets(self) -> None:
+        self.town.sends(p.tcp(self.pc, self.remote, 40000, 443, "RA", seq=ISN))
+
+    def says(self, payload: bytes, offset: int = 0, isn: int = ISN) -> Result:
         self.alive()
-        return self.town.sends(p.tcp(self.pc, self.remote, 40000, 443, "PA", payload, seq=ISN + 1 + offset))
+        return self.town.sends(p.tcp(self.pc, self.remote, 40000, 443, "PA", payload, seq=isn + 1 + offset))
 
-    def frames(self) -> list[Any]:
+    def holds_back(self, payload: bytes, offset: int = 0, isn: int = ISN) -> Event:
+        """One frame that must go up and nowhere else."""
+        got = self.says(payload, offset, isn)
+        assert (got.verdict, got.action) == (Verdict.HOLD, TC_ACT_SHOT)
+        (event,) = self.frames()
+        return event
+
+    def answer(self, event: Event, verdict: Verdict) -> None:
+        reason = Reason.TOXIC_SNI if verdict == Verdict.REFUSE else Reason.DEFAULT
+        assert self.holds.answer(key_of_event(event), event.name_hash, verdict, reason)
+
+    def frames(self) -> list[Event]:
         return [decode(record) for record in self.ring.read(1 << 16)]
 
     def count(self, reason: Reason) -> int:
@@ -62,6 +84,16 @@ class Held:
     def flow(self) -> Any:
         (flow,) = self.town.kernel.data.flows_snapshot()
         return flow
+
+    @property
+    def waits(self) -> int:
+        """FL_HELLO and FL_HOLD of the flow."""
+        return int(self.flow()["flags"]) & (abi.FL_HELLO | abi.FL_HOLD)
+
+    @property
+    def place(self) -> int:
+        (index,) = self.town.kernel.data.flows["tag"].nonzero()[0]
+        return int(index)
 
 
 @pytest.fixture
@@ -82,6 +114,7 @@ class TestSplitHello:
             sent = p.ether(p.tcp(h.pc, remote, 40000, 443, "PA", payload, seq=ISN + 1 + offset))
             assert bytes(event.payload) == sent
             assert (event.sport, event.dport, event.frame_len) == (40000, 443, len(sent))
+            assert event.name_hash == int(h.holds.rows["start_ns"][h.place]) > 0
         assert h.count(Reason.HELD) == 2
         assert int(h.flow()["flags"]) & abi.FL_HOLD
 
@@ -94,16 +127,34 @@ class TestSplitHello:
         assert len(h.frames()) == 1
 
     @pytest.mark.parametrize("verdict", [Verdict.PASS, Verdict.REFUSE])
-    def test_what_the_daemon_decides_holds(self, held: Callable[..., Held], remote: str, verdict: Verdict) -> None:
+    @pytest.mark.parametrize("server_first", [False, True])
+    def test_what_the_daemon_answers_holds(
+        self, held: Callable[..., Held], remote: str, verdict: Verdict, server_first: bool
+    ) -> None:
+        """Whichever end's packet is the first to find it; in a new epoch too."""
         h = held(remote)
         h.opens()
-        h.says(FIRST)
-        (event,) = h.frames()
-        reason = Reason.TOXIC_SNI if verdict == Verdict.REFUSE else Reason.DEFAULT
-        assert h.town.kernel.data.cache.decide(key_of_event(event), verdict, reason)
-        assert h.says(REST, 70).decided == (verdict, reason)
-        assert h.town.receives(p.tcp(remote, h.pc, 443, 40000, "A")).decided == (verdict, reason)
+        h.answer(h.holds_back(FIRST), verdict)
+        decided = (verdict, Reason.TOXIC_SNI if verdict == Verdict.REFUSE else Reason.DEFAULT)
+        if server_first:
+            assert h.hears().decided == decided
+            assert h.waits, "the client's packets alone change what is awaited of it"
+        assert h.says(REST, 70).decided == decided
+        assert not h.waits
+        assert h.hears().decided == decided
+        h.town.kernel.data.bump()
+        assert (h.says(b"more", 500).verdict, h.hears().verdict) == (verdict, verdict)
         assert not h.frames()
+
+    def test_the_answer_to_another_hold_counts_for_nothing(self, held: Callable[..., Held], remote: str) -> None:
+        h = held(remote)
+        h.opens()
+        event = h.holds_back(FIRST)
+        for verdict in (Verdict.PASS, Verdict.REFUSE):
+            for other in (event.name_hash - 1, event.name_hash + 1, 0):
+                h.answer(event._replace(name_hash=other), verdict)
+                assert h.holds_back(REST, 70).name_hash == event.name_hash
+                assert h.hears().verdict == Verdict.PASS
 
     def test_segments_out_of_order_and_decoys_are_held(self, held: Callable[..., Held], remote: str) -> None:
         h = held(remote)
@@ -114,6 +165,127 @@ class TestSplitHello:
         assert h.says(b"GET / HTTP/1.1\r\n", 1000).verdict == Verdict.HOLD
         assert h.says(p.client_hello("evil.example")).verdict == Verdict.HOLD
         assert len(h.frames()) == 2
+
+
+@pytest.mark.parametrize("remote", [p.PLAIN, p.PLAIN6])
+class TestThePortUsedAgain:
+    """A client may reset and begin anew while the worker is still at the connection before."""
+
+    @pytest.mark.parametrize("verdict", [Verdict.PASS, Verdict.REFUSE])
+    @pytest.mark.parametrize("isn", [ISN, ISN + 50, 1 << 31])
+    def test_an_answer_that_comes_late_is_not_the_new_connection_s(
+        self, held: Callable[..., Held], remote: str, verdict: Verdict, isn: int
+    ) -> None:
+        """The worker has sent the frames on; before it says so, the client resets and opens anew."""
+        h = held(remote)
+        h.opens()
+        old = h.holds_back(FIRST)
+        h.resets()
+        h.syn(isn)
+        h.answer(old, verdict)
+        assert h.waits == abi.FL_HELLO
+        assert h.hears("SA", ack=isn + 1).verdict == Verdict.PASS
+        new = h.holds_back(FIRST, isn=isn)
+        h.answer(old, verdict)
+        assert h.holds_back(REST, 70, isn).name_hash == new.name_hash != old.name_hash
+        h.answer(new, Verdict.REFUSE)
+        assert h.says(b"more", 300, isn).decided == (Verdict.REFUSE, Reason.TOXIC_SNI)
+
+    def test_no_two_holds_are_the_same_even_within_a_tick(self, held: Callable[..., Held], remote: str) -> None:
+        h = held(remote)
+        client, server = (h.pc, remote, 40000, 443), (remote, h.pc, 443, 40000)
+        turn = [(LAN, p.ether(p.tcp(*client, seq=ISN)))]
+        turn += [(WAN, p.ether(p.tcp(*server, "SA", ack=ISN + 1), p.GATEWAY_MAC, p.PC_MAC))]
+        turn += [(LAN, p.ether(p.tcp(*client, "PA", FIRST, seq=ISN + 1)))]
+        turn += [(LAN, p.ether(p.tcp(*client, "RA", seq=ISN + 1)))]
+        h.alive()
+        for _ in range(100):
+            verdicts = [h.town.kernel.run(port, frame).verdict for port, frame in turn]
+            assert verdicts == [Verdict.PASS, Verdict.PASS, Verdict.HOLD, Verdict.PASS]
+        assert len({event.name_hash for event in h.frames()}) == 100
+
+    def test_a_refused_client_that_opens_at_once_is_judged_anew(self, held: Callable[..., Held], remote: str) -> None:
+        """It has been told by the worker; its SYN is the first packet that finds the answer."""
+        h = held(remote)
+        h.opens()
+        h.answer(h.holds_back(FIRST), Verdict.REFUSE)
+        h.opens(ISN + 5000)
+        assert h.holds_back(FIRST, isn=ISN + 5000)
+
+    def test_an_entry_given_to_another_flow_begins_without_a_hold(self, held: Callable[..., Held], remote: str) -> None:
+        h = held(remote)
+        h.opens()
+        old, place = h.holds_back(FIRST), h.place
+        h.town.evict()
+        h.syn(ISN)
+        assert h.place == place
+        assert int(h.holds.rows["start_ns"][place]) == 0
+        h.answer(old, Verdict.PASS)
+        h.hears("SA", ack=ISN + 1)
+        assert h.holds_back(FIRST).name_hash != old.name_hash
+
+
+@pytest.mark.parametrize("remote", [p.PLAIN, p.PLAIN6])
+class TestSynsThatMislead:
+    """The server takes no notice of a SYN on an open connection, so nor does the data path."""
+
+    @pytest.mark.parametrize("forged", [(ISN,), (ISN + 70,), (1 << 31,), (5, 1 << 31, 6)], ids=str)
+    def test_between_the_pieces_of_a_hello(
+        self, held: Callable[..., Held], remote: str, forged: tuple[int, ...]
+    ) -> None:
+        h = held(remote)
+        h.opens()
+        event = h.holds_back(FIRST)
+        for isn in forged:
+            assert h.syn(isn).verdict == Verdict.PASS
+        assert h.waits == abi.FL_HELLO | abi.FL_HOLD
+        assert h.holds_back(REST, 70).name_hash == event.name_hash
+        h.answer(event, Verdict.REFUSE)
+        assert h.says(b"more", 300).decided == (Verdict.REFUSE, Reason.TOXIC_SNI)
+
+    def test_before_the_hello(self, held: Callable[..., Held], remote: str) -> None:
+        h = held(remote)
+        h.opens()
+        for isn in (1 << 31, 7):
+            h.syn(isn)
+        assert h.says(HELLO).decided == (Verdict.REFUSE, Reason.TOXIC_SNI)
+
+    def test_with_a_payload(self, held: Callable[..., Held], remote: str) -> None:
+        """It would be taken for the first bytes of the connection."""
+        h = held(remote)
+        h.opens()
+        h.town.sends(p.tcp(h.pc, remote, 40000, 443, "S", b"x" * 50, seq=ISN + 5000))
+        assert h.waits == abi.FL_HELLO and not h.frames()
+        assert h.says(HELLO).decided == (Verdict.REFUSE, Reason.TOXIC_SNI)
+
+    @pytest.mark.parametrize("others", [(1 << 31,), (1 << 31, ISN + 100_000)], ids=str)
+    def test_the_server_says_which_of_several_it_took(
+        self, held: Callable[..., Held], remote: str, others: tuple[int, ...]
+    ) -> None:
+        h = held(remote)
+        for isn in (ISN, *others):
+            h.syn(isn)
+        h.hears("SA", ack=ISN + 1)
+        assert h.says(HELLO).decided == (Verdict.REFUSE, Reason.TOXIC_SNI)
+
+    def test_a_connection_that_the_server_has_lost_is_opened_anew(self, held: Callable[..., Held], remote: str) -> None:
+        """The SYN is a real one: the server's answer to it tells."""
+        h = held(remote)
+        h.opens()
+        old = h.holds_back(FIRST)
+        h.opens(1 << 31)
+        assert h.waits == abi.FL_HELLO
+        h.answer(old, Verdict.PASS)
+        assert h.says(HELLO, isn=1 << 31).decided == (Verdict.REFUSE, Reason.TOXIC_SNI)
+
+    def test_bytes_in_the_first_syn_are_part_of_the_hello(self, held: Callable[..., Held], remote: str) -> None:
+        """TCP Fast Open: the server's answer is behind them."""
+        h = held(remote)
+        h.alive()
+        h.town.sends(p.tcp(h.pc, remote, 40000, 443, "S", FIRST, seq=ISN))
+        (event,) = h.frames()
+        h.hears("SA", ack=ISN + 1 + len(FIRST))
+        assert h.holds_back(REST, 70).name_hash == event.name_hash
 
 
 class TestWhatIsNotHeld:
@@ -142,9 +314,7 @@ class TestWhatIsNotHeld:
         h = held()
         h.opens()
         assert h.says(FIRST).verdict == Verdict.HOLD
-        rows = h.town.kernel.data.flows
-        (index,) = rows["tag"].nonzero()[0]
-        rows["hold_start_ms"][index] -= 400
+        h.holds.rows["start_ns"][h.place] -= np.uint64(400 * 10**6)
         assert h.says(REST, 70).verdict == Verdict.PASS
         assert h.count(Reason.HOLD_EXPIRED) == 1
         assert not int(h.flow()["flags"]) & (abi.FL_HELLO | abi.FL_HOLD)
@@ -179,6 +349,20 @@ class TestQuic:
         assert (got.verdict, got.action) == (Verdict.HOLD, TC_ACT_SHOT)
         (event,) = h.frames()
         assert event.proto == 17
+
+    @pytest.mark.parametrize("verdict", [Verdict.PASS, Verdict.REFUSE])
+    def test_the_answer_holds(self, held: Callable[..., Held], verdict: Verdict) -> None:
+        h = held()
+        frame = p.ether(p.udp(h.pc, h.remote, 40000, 443, initial(1, 0)))
+        assert h.town.frame(LAN, frame).verdict == Verdict.HOLD
+        (event,) = h.frames()
+        h.answer(event._replace(name_hash=event.name_hash + 1), verdict)
+        h.alive()
+        assert h.town.frame(LAN, frame).verdict == Verdict.HOLD
+        h.answer(event, verdict)
+        assert h.town.receives(p.udp(h.remote, h.pc, 443, 40000)).verdict == verdict
+        assert h.town.frame(LAN, frame).verdict == verdict
+        assert not h.waits
 
     @pytest.mark.parametrize(
         "payload",

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vigie.contract.codes import Reason, Verdict
+from vigie.errors import LayoutError
 from vigie.filter import abi
 from vigie.filter.control import Control
-from vigie.filter.flowcache import FlowCache, flow_hash, flow_hashes, key_bytes
+from vigie.filter.flowcache import FlowCache, Holds, flow_hash, flow_hashes, key_bytes
 
 
 class MemoryMap:
@@ -82,21 +83,27 @@ def test_a_full_group_leaves_the_rest_out(cache: FlowCache) -> None:
     assert cache.insert(crowd) == abi.FLOW_WAYS
 
 
-def test_verdict_is_written_for_the_present_epoch(cache: FlowCache) -> None:
-    flows = make(3)
-    flows["flags"] |= abi.FL_HOLD | abi.FL_HELLO
-    cache.insert(flows)
-    key = flows[1]["key"].tobytes()
-    assert cache.decide(key, Verdict.REFUSE, Reason.TOXIC_SNI)
+def test_an_answer_goes_beside_the_entry_and_names_its_hold(cache: FlowCache) -> None:
+    cache.insert(make(3))
+    before = cache.rows.copy()
+    memory = MemoryMap(abi.HOLD, abi.FLOW_COUNT)
+    holds = Holds(memory, cache)  # type: ignore[arg-type]
+    key = make(3)[1]["key"].tobytes()
+    start = (1 << 63) + 12345
+    assert holds.answer(key, start, Verdict.REFUSE, Reason.TOXIC_SNI)
     index = cache.find(key)
-    assert index is not None
-    row = cache.rows[index]
-    epoch, verdict, reason, check = abi.split_meta(int(row["meta"]))
-    assert (epoch, verdict, reason) == (cache._control.gen, Verdict.REFUSE, Reason.TOXIC_SNI)
-    assert check == int(row["tag"]) >> 48
-    assert not int(row["flags"]) & (abi.FL_HOLD | abi.FL_HELLO)
-    other = key_bytes("192.0.2.1", "192.0.2.2", 1, 2, 6, 4)
-    assert not cache.decide(other, Verdict.PASS, Reason.DEFAULT)
+    assert np.flatnonzero(holds.rows["answer"]).tolist() == [index]
+    word = int(holds.rows["answer"][index])
+    assert word == abi.join_answer(start, Verdict.REFUSE, Reason.TOXIC_SNI)
+    assert (word >> 16, word >> 8 & 0xFF, word & 0xFF) == (start % (1 << 48), Verdict.REFUSE, Reason.TOXIC_SNI)
+    assert not np.any(holds.rows["start_ns"]), "the data path's own"
+    assert np.array_equal(cache.rows, before), "userspace never writes into an entry"
+    assert not holds.answer(key_bytes("192.0.2.1", "192.0.2.2", 1, 2, 6, 4), start, Verdict.PASS, Reason.DEFAULT)
+
+
+def test_a_map_of_another_shape_is_refused(cache: FlowCache) -> None:
+    with pytest.raises(LayoutError, match="holds"):
+        Holds(MemoryMap(abi.FLOW, abi.FLOW_COUNT), cache)  # type: ignore[arg-type]
 
 
 def test_half_written_entries_are_not_copied(cache: FlowCache) -> None:

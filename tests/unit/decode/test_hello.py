@@ -38,10 +38,12 @@ def test_frames_already_on_their_way_get_the_same_answer() -> None:
     late = feed(assembler, make.tcp_frame(b"more", 1000 + len(HELLO)), 2, 10 * MS)
     assert isinstance(late, Decided)
     assert (late.name, late.frames) == ("toxic.example", (2,))
-    # The port is used again: a SYN, or time, ends the memory.
-    assert isinstance(feed(assembler, make.tcp_frame(b"", 5, flags=2), 3, 11 * MS), Waiting)
-    feed(assembler, make.tcp_frame(HELLO, 6), 4, 12 * MS)
-    assert isinstance(feed(assembler, make.tcp_frame(HELLO[:9], 9000), 5, 13 * MS + MEMORY_NS), Waiting)
+    # The port is used again, with the same numbers: another hold begins from nothing, and the first is remembered
+    again = frames.parse(make.tcp_frame(HELLO[:9], 1000))
+    assert isinstance(assembler.feed(11 * MS, again, 3, hold=8)[-1], Waiting)
+    assert isinstance(feed(assembler, make.tcp_frame(b"more", 1000 + len(HELLO)), 4, 12 * MS), Decided)
+    # until 2 s have passed.
+    assert isinstance(feed(assembler, make.tcp_frame(HELLO[:9], 1000), 5, MEMORY_NS), Waiting)
 
 
 def test_time_over() -> None:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from vigie.contract.codes import EVENT_KINDS, REASON_COUNT
 from vigie.errors import UsageError
 
-LAYOUT_VERSION: Final = 1
+LAYOUT_VERSION: Final = 2
 PAGE_BYTES: Final = 4096
 FOREVER: Final = 0xFFFFFFFF
 ANY_MAC: Final = bytes(6)
@@ -198,8 +198,10 @@ FLOW: Final = _struct(
     ("class", "u1"),
     ("layer_class", "u1"),
     ("pad", "u1", (2,)),
-    ("hold_start_ms", "u4"),
+    ("initial", "u4"),
 )
+
+HOLD: Final = _struct(("start_ns", "u8"), ("answer", "u8"))
 
 FLOW_TAGS: Final = _struct(("tag", "u2", (FLOW_WAYS,)))
 
@@ -289,6 +291,7 @@ STRUCTS: Final[dict[str, np.dtype[np.void]]] = {
     "class_entry": CLASS_ENTRY,
     "flow_key": FLOW_KEY,
     "flow": FLOW,
+    "hold": HOLD,
     "flow_tags": FLOW_TAGS,
     "exception_key": EXCEPTION_KEY,
     "exception_value": EXCEPTION_VALUE,
@@ -316,6 +319,7 @@ MAPS: Final[dict[str, tuple[np.dtype[np.void] | None, np.dtype[np.void] | None]]
     "images": (None, None),
     "flows": (None, FLOW),
     "flow_tags": (None, FLOW_TAGS),
+    "holds": (None, HOLD),
     "openers": (None, None),
     "exceptions": (EXCEPTION_KEY, EXCEPTION_VALUE),
     "local_names": (LOCAL_NAME_KEY, LOCAL_NAME_VALUE),
@@ -423,6 +427,11 @@ def split_meta(meta: int) -> tuple[int, int, int, int]:
 def join_meta(epoch: int, verdict: int, reason: int, check: int) -> int:
     """`flow.meta` of its four parts."""
     return (epoch & 0xFFFFFFFF) << 32 | (verdict & 0xFF) << 24 | (reason & 0xFF) << 16 | (check & 0xFFFF)
+
+
+def join_answer(start_ns: int, verdict: int, reason: int) -> int:
+    """`hold.answer` to the hold that began at `start_ns`."""
+    return (start_ns << 16 | (verdict & 0xFF) << 8 | (reason & 0xFF)) & 0xFFFFFFFFFFFFFFFF
 
 
 def gen_parts(gen: int) -> tuple[int, int, int]:

@@ -21,7 +21,7 @@ from vigie.contract.codes import REASON_COUNT, Reason
 from vigie.errors import BpfError, ImageError, LayoutError, UsageError
 from vigie.filter import abi
 from vigie.filter.control import Control
-from vigie.filter.flowcache import FlowCache, Flows
+from vigie.filter.flowcache import FlowCache, Flows, Holds
 from vigie.filter.imagepins import ImagePins
 from vigie.filter.libbpf import (
     BPF_F_INNER_MAP,
@@ -144,6 +144,10 @@ class DataPath:
         if self._cache is None:
             self._cache = FlowCache(self.maps["flows"], self.maps["flow_tags"], self.settings)
         return self._cache
+
+    def holds(self) -> Holds:
+        """What answers holds (one per process; 4 MB more that count as its own)."""
+        return Holds(self.maps["holds"], self.cache)
 
     def release_cache(self) -> None:
         """Lets the mapping of the flow cache go, unless somebody holds rows of it."""

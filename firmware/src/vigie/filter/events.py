@@ -30,7 +30,7 @@ class Event(NamedTuple):
 
     Addresses and MACs are raw (16 and 6 bytes); the properties give text. ns: CLOCK_MONOTONIC. sport, dport: ICMP
     type and code for ICMP. vlan: None when untagged. family: 4, 6, or 0 for frames that are not IP. direction: 1 to
-    the internet, 2 from it, 0 unknown or local. payload: see verdicts.h.
+    the internet, 2 from it, 0 unknown or local. name_hash: of a held frame, its hold. payload: see verdicts.h.
     """
 
     ns: int

@@ -127,41 +127,6 @@ class FlowCache:
                 return index
         return None
 
-    def decide(self, key: bytes, verdict: Verdict, reason: Reason, *, clear: int = abi.FL_HOLD | abi.FL_HELLO) -> bool:
-        """Write a verdict by server name into the entry of `key`, for the present epoch; a refusal outlives it.
-
-        False when there is no such entry.
-
-        The verdict goes first, in one word, then the flags in `clear` are taken away: a program never sees the flow
-        released without it. Packets counted between the two reads of the flags are not lost: flags hold no counts.
-        """
-        index = self.find(key)
-        if index is None:
-            return False
-        row = self.rows[index]
-        tag = int(row["tag"])
-        row["meta"] = abi.join_meta(self._control.gen, verdict, reason, tag >> 48)
-        fence()
-        named = abi.FL_NAMED if verdict == Verdict.REFUSE else 0
-        row["flags"] = int(row["flags"]) & ~clear & 0xFFFFFFFF | named
-        return int(row["tag"]) == tag
-
-    def confirm(self, key: bytes, verdict: Verdict, reason: Reason) -> bool:
-        """Write a refusal by name again where a program run has written over it.
-
-        Not when a bare SYN has opened another connection with this key since: it takes FL_NAMED away before it writes
-        its verdict, so the verdict is read first here, then the flag.
-        """
-        index = self.find(key)
-        if index is None:
-            return False
-        row = self.rows[index]
-        written = abi.split_meta(int(row["meta"]))[1]
-        fence()
-        if written == verdict or not int(row["flags"]) & abi.FL_NAMED:
-            return False
-        return self.decide(key, verdict, reason)
-
     def insert(self, flows: Flows) -> int:
         """Add entries (dtype `abi.FLOW`; `tag` and the check bits are computed here) whose keys are not there yet.
 
@@ -197,3 +162,26 @@ class FlowCache:
             added += len(winners)
             waiting = np.setdiff1d(waiting, winners, assume_unique=True)
         return added
+
+
+class Holds:
+    """The holds under way (dtype `abi.HOLD`), beside the entries of the cache: the data path begins, this answers."""
+
+    def __init__(self, holds: Map, cache: FlowCache) -> None:
+        if holds.value_size != abi.HOLD.itemsize or holds.max_entries != abi.FLOW_COUNT:
+            raise LayoutError(f"map holds has {holds.max_entries} entries of {holds.value_size} bytes")
+        self.rows: Flows = np.frombuffer(holds.mmap(), dtype=abi.HOLD, count=abi.FLOW_COUNT)
+        self._answers = self.rows["answer"]
+        self._cache = cache
+
+    def answer(self, key: bytes, start_ns: int, verdict: Verdict, reason: Reason) -> bool:
+        """Says what becomes of the hold of `key` that began at `start_ns`; the data path obeys at the next packet.
+
+        One word, of which the data path alone is the reader: when the hold is over, or the entry another connection's
+        by now, it matches nothing. False when there is no such entry.
+        """
+        index = self._cache.find(key)
+        if index is None:
+            return False
+        self._answers[index] = abi.join_answer(start_ns, verdict, reason)
+        return True

@@ -30,12 +30,13 @@ HOLD_NS: Final = 300_000_000
 """Longest time that a client's frame is held."""
 MEMORY_NS: Final = 2_000_000_000
 """A decision holds this long for frames of the flow that were already on their way up."""
-EARLY_DATA: Final = 16 * 1024
-"""Bytes of the client that may follow its hello unasked (TLS 1.3, 0-RTT): as many as an initial window."""
 
 
 class Flow(NamedTuple):
-    """The client's direction of a connection. Addresses: 4 or 16 bytes in wire order; vlan: outermost tag."""
+    """The client's direction of a connection. Addresses: 4 or 16 bytes in wire order; vlan: outermost tag.
+
+    hold: a number that tells this connection from others between the same ends (a port may be used again at once).
+    """
 
     proto: int
     client: bytes
@@ -43,6 +44,7 @@ class Flow(NamedTuple):
     client_port: int
     server_port: int
     vlan: int | None
+    hold: int = 0
 
 
 class Why(Enum):
@@ -100,8 +102,6 @@ class _Tcp:
     stream: Stream
     base: int | None = None
     sure: bool = False
-    length: int = 0
-    """bytes from `base` to the end of what was seen"""
 
     def take(self, frame: Frame) -> Hello | Parsed | Why:
         payload = frame.payload
@@ -118,8 +118,7 @@ class _Tcp:
             if distance < 0:
                 if self.sure or not self.stream.shift(-distance):
                     return Why.BOUNDS
-                self.base, self.length, distance = sequence, self.length - distance, 0
-            self.length = max(self.length, distance + len(payload))
+                self.base, distance = sequence, 0
             if not self.stream.add(distance, payload):
                 return Why.BOUNDS
         result = parse_client_hello(self.stream.prefix())
@@ -131,11 +130,6 @@ class _Tcp:
     @property
     def conflict(self) -> bool:
         return self.stream.conflict
-
-    @property
-    def span(self) -> tuple[int, int] | None:
-        """First sequence number, and bytes, of what belongs to this connection."""
-        return None if self.base is None else (self.base, self.length + EARLY_DATA)
 
 
 @dataclass(slots=True)
@@ -153,10 +147,6 @@ class _Udp:
     def conflict(self) -> bool:
         return self.stream.conflict
 
-    @property
-    def span(self) -> None:
-        """UDP does not count bytes."""
-
 
 @dataclass(slots=True)
 class _Held(Generic[T]):
@@ -168,15 +158,8 @@ class _Held(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class _Known(Generic[T]):
-    """span: sequence numbers that the outcome is for. Another connection with the same ends begins elsewhere: its SYN
-    does not come up here, but a client's first number moves by 16 kB or so each millisecond (RFC 6528, Linux)."""
-
     until_ns: int
-    span: tuple[int, int] | None
     outcome: Decided[T] | GiveUp[T]
-
-    def covers(self, frame: Frame) -> bool:
-        return self.span is None or (frame.seq - self.span[0]) & 0xFFFFFFFF < self.span[1]
 
 
 class HelloAssembler(Generic[T]):
@@ -214,13 +197,15 @@ class HelloAssembler(Generic[T]):
         oldest = next(iter(self._held.values()), None)
         return None if oldest is None else oldest.since_ns + self._hold_ns
 
-    def feed(self, now_ns: int, frame: Frame, token: T) -> list[Decided[T] | GiveUp[T] | Waiting]:
-        """Take a client's frame. The last outcome is about its own flow; those before are flows given up for room."""
-        flow = Flow(frame.proto, frame.src, frame.dst, frame.sport, frame.dport, frame.vlan)
+    def feed(self, now_ns: int, frame: Frame, token: T, hold: int = 0) -> list[Decided[T] | GiveUp[T] | Waiting]:
+        """Take a client's frame. The last outcome is about its own flow; those before are flows given up for room.
+
+        hold: see `Flow`.
+        """
+        flow = Flow(frame.proto, frame.src, frame.dst, frame.sport, frame.dport, frame.vlan, hold)
         if frame.l4 == 0 or frame.is_fragment or frame.proto not in (TCP, UDP):
             return [GiveUp(flow, (token,), Why.NO_TRANSPORT)]
-        opening = frame.proto == TCP and bool(frame.tcp_flags & SYN)
-        known = self._recall(now_ns, flow, frame, opening)
+        known = self._recall(now_ns, flow)
         if known is not None:
             return [replace(known, frames=(token,))]
         outcomes: list[Decided[T] | GiveUp[T] | Waiting] = []
@@ -278,18 +263,18 @@ class HelloAssembler(Generic[T]):
     def _close(self, now_ns: int, flow: Flow, outcome: Ended) -> Ended:
         held = self._held.pop(flow)
         self._total -= held.size
-        self._known[flow] = _Known(now_ns + MEMORY_NS, held.reader.span, replace(outcome, frames=()))
+        self._known[flow] = _Known(now_ns + MEMORY_NS, replace(outcome, frames=()))
         self._known.move_to_end(flow)
         while len(self._known) > self._max_flows:
             self._known.popitem(last=False)
         return outcome
 
-    def _recall(self, now_ns: int, flow: Flow, frame: Frame, opening: bool) -> Decided[T] | GiveUp[T] | None:
-        """What was decided a moment ago; forgotten when the client opens the connection anew."""
+    def _recall(self, now_ns: int, flow: Flow) -> Decided[T] | GiveUp[T] | None:
+        """What was decided a moment ago."""
         found = self._known.get(flow)
         if found is None:
             return None
-        if opening or now_ns >= found.until_ns or not found.covers(frame):
+        if now_ns >= found.until_ns:
             del self._known[flow]
             return None
         return found.outcome

@@ -26,7 +26,7 @@ from vigie.filter import abi, events
 from vigie.filter.base.lookup import Lookup
 from vigie.filter.control import Control
 from vigie.filter.events import Event
-from vigie.filter.flowcache import FlowCache, key_of_event
+from vigie.filter.flowcache import FlowCache, Holds, key_of_event
 from vigie.filter.hello import Decided, GiveUp, HelloAssembler, Waiting
 from vigie.filter.hold_frames import SYN, TCP, Segment, prohibited, reset_to_client, reset_to_server, segments
 from vigie.filter.hold_names import NameVerdict, judge, suffixes_of
@@ -39,10 +39,7 @@ HEARTBEAT_S = 0.05
 BATCH = 64
 SWAPS_MAX = 3  # looks at the base in force while it changes
 STALE_NS = 2_000_000_000  # left in the ring by a worker that was killed: the client has long sent it again
-# A program run that read the entry before the verdict was written may write over it: looked at again, twice.
-CONFIRM_NS = (2_000_000, 50_000_000)
-CONFIRM_MAX = 4096
-MAPS = ("control", "flows", "flow_tags", "images", "local_names", "held")
+MAPS = ("control", "flows", "flow_tags", "holds", "images", "local_names", "held")
 _PR_SET_PDEATHSIG = 1
 
 Token = tuple[Event, Segment]
@@ -57,14 +54,8 @@ class Wire(Protocol):
     def report(self, event: Event) -> None:
         """Tells the daemon."""
 
-    def release(self, key: bytes) -> None:
-        """The flow is not held any more; its verdict stays."""
-
-    def decide(self, key: bytes, verdict: Verdict, reason: Reason) -> None:
-        """Writes a verdict into the flow, and ends the hold."""
-
-    def confirm(self, key: bytes, verdict: Verdict, reason: Reason) -> None:
-        """Writes it again, unless another connection uses the key by now."""
+    def answer(self, key: bytes, hold: int, verdict: Verdict, reason: Reason) -> None:
+        """Tells the data path what becomes of this hold of the flow: PASS (its verdict stays) or a refusal."""
 
 
 class Holder:
@@ -74,14 +65,11 @@ class Holder:
         self._wire = wire
         self._name_verdict = name_verdict
         self._assembler: HelloAssembler[Token] = HelloAssembler(hold_ns=hold_ns)
-        self._confirm: list[tuple[int, bytes, Verdict, Reason]] = []
 
     @property
     def next_deadline_ns(self) -> int | None:
         """When `expire` has something to do."""
-        dues = [due for due, *_rest in self._confirm]
-        held = self._assembler.next_deadline_ns
-        return min(dues, default=held) if held is None else min([held, *dues])
+        return self._assembler.next_deadline_ns
 
     def take(self, event: Event, now_ns: int) -> None:
         """One record of the held ring."""
@@ -89,51 +77,49 @@ class Holder:
             return
         for segment in segments(event.payload, event.gso_size, event.vlan):
             # The kernel's time of the frame, so that both sides count the same 300 ms.
-            for outcome in self._assembler.feed(event.ns, segment.frame, (event, segment)):
+            for outcome in self._assembler.feed(event.ns, segment.frame, (event, segment), hold=event.name_hash):
                 if not isinstance(outcome, Waiting):
-                    self._end(outcome, now_ns)
+                    self._end(outcome)
 
     def expire(self, now_ns: int) -> None:
-        """Lets through what waited for the whole hold time; sees to it that refusals stay written."""
-        if self._confirm:
-            for due, key, verdict, reason in self._confirm:
-                if due <= now_ns:
-                    self._wire.confirm(key, verdict, reason)
-            self._confirm = [c for c in self._confirm if c[0] > now_ns]
+        """Lets through what waited for the whole hold time."""
         for outcome in self._assembler.expire(now_ns):
-            self._end(outcome, now_ns)
+            self._end(outcome)
 
-    def _end(self, outcome: Decided[Token] | GiveUp[Token], now_ns: int) -> None:
+    def _end(self, outcome: Decided[Token] | GiveUp[Token]) -> None:
         if not outcome.frames:
             return
         event = outcome.frames[0][0]
-        key = key_of_event(event)
         if isinstance(outcome, GiveUp) or outcome.name is None:
-            self._pass(key, outcome.frames)
+            self._pass(outcome.frames)
             return
         found = self._name_verdict(outcome.name, event.device_mac)
         refusal = found.refusal
         report = _named(event, outcome.name, found)
         if refusal is None or refusal[0] is Verdict.OBSERVE:
-            self._pass(key, outcome.frames)
+            self._pass(outcome.frames)
         else:
-            self._wire.decide(key, *refusal)
-            if len(self._confirm) < CONFIRM_MAX:
-                self._confirm += [(now_ns + after, key, *refusal) for after in CONFIRM_NS]
-            self._refuse(outcome.frames)
+            self._refuse(outcome.frames, *refusal)
         self._wire.report(report._replace(kind=EventKind.NAME))
         if refusal is not None:
             kind = EventKind.OBSERVED if refusal[0] is Verdict.OBSERVE else EventKind.BLOCKED
             self._wire.report(report._replace(kind=kind, verdict=refusal[0], reason=refusal[1]))
 
-    def _pass(self, key: bytes, tokens: tuple[Token, ...]) -> None:
+    def _pass(self, tokens: tuple[Token, ...]) -> None:
         """Sent before the flow is released: what comes after must not overtake."""
         for event, segment in tokens:
             self._wire.send(1 - event.port, segment.data)
-        self._wire.release(key)
+        self._answer(tokens[0][0], Verdict.PASS, Reason.DEFAULT)
 
-    def _refuse(self, tokens: tuple[Token, ...]) -> None:
-        """TCP: a reset to both ends, in sequence for each. QUIC: the client is told by ICMP."""
+    def _answer(self, event: Event, verdict: Verdict, reason: Reason) -> None:
+        self._wire.answer(key_of_event(event), event.name_hash, verdict, reason)
+
+    def _refuse(self, tokens: tuple[Token, ...], verdict: Verdict, reason: Reason) -> None:
+        """TCP: a reset to both ends, in sequence for each. QUIC: the client is told by ICMP.
+
+        Answered before: a client that has been told may begin again at once.
+        """
+        self._answer(tokens[0][0], verdict, reason)
         port = tokens[0][0].port
         frames = [segment.frame for _event, segment in tokens]
         if frames[0].proto != TCP:
@@ -210,10 +196,10 @@ class Names:
 
 
 class KernelWire:
-    """Frames by packet sockets, verdicts into the flow cache, reports up a SOCK_SEQPACKET socket."""
+    """Frames by packet sockets, answers beside the flow cache, reports up a SOCK_SEQPACKET socket."""
 
-    def __init__(self, control: Control, cache: FlowCache, reports: socket.socket) -> None:
-        self._cache = cache
+    def __init__(self, control: Control, holds: Holds, reports: socket.socket) -> None:
+        self._holds = holds
         self._reports = reports
         self._ports = []
         self.unsent = 0
@@ -236,17 +222,8 @@ class KernelWire:
         except BlockingIOError:
             self.unreported += 1
 
-    def release(self, key: bytes) -> None:
-        index = self._cache.find(key)
-        if index is not None:
-            row = self._cache.rows[index]
-            row["flags"] = int(row["flags"]) & ~(abi.FL_HOLD | abi.FL_HELLO)
-
-    def decide(self, key: bytes, verdict: Verdict, reason: Reason) -> None:
-        self._cache.decide(key, verdict, reason)
-
-    def confirm(self, key: bytes, verdict: Verdict, reason: Reason) -> None:
-        self._cache.confirm(key, verdict, reason)
+    def answer(self, key: bytes, hold: int, verdict: Verdict, reason: Reason) -> None:
+        self._holds.answer(key, hold, verdict, reason)
 
 
 def serve(maps_dir: Path, reports: socket.socket) -> None:
@@ -254,7 +231,8 @@ def serve(maps_dir: Path, reports: socket.socket) -> None:
     maps = {name: Map.pinned(maps_dir / name) for name in MAPS}
     control = Control(maps["control"])
     names = Names(control, maps["images"], maps["local_names"], ImagePins(maps_dir))
-    wire = KernelWire(control, FlowCache(maps["flows"], maps["flow_tags"], control), reports)
+    cache = FlowCache(maps["flows"], maps["flow_tags"], control)
+    wire = KernelWire(control, Holds(maps["holds"], cache), reports)
     holder = Holder(wire, names.verdict, int(control.record["hold_ms"]) * 1_000_000)
     ring = RingReader(maps["held"])
     poll = select.poll()

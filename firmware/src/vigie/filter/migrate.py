@@ -45,7 +45,7 @@ class Legacy:
 Converter = Callable[[Path], Legacy]
 
 CONVERTERS: Final[dict[int, Converter]] = {}
-"""Layout version -> reader of its folder of pinned maps. Layout 1 is the first that was released."""
+"""Layout version -> reader of its folder of pinned maps. Layout 2 is the first to be released."""
 
 
 @dataclass(frozen=True, slots=True)

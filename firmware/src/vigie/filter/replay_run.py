@@ -19,7 +19,7 @@ from vigie.filter.capture import ETHERNET, Packet, link_problem
 from vigie.filter.decode import dhcp
 from vigie.filter.decode.dns import question_name
 from vigie.filter.events import FROM_INTERNET, Event
-from vigie.filter.flowcache import FlowCache, key_of_event
+from vigie.filter.flowcache import Holds, key_of_event
 from vigie.filter.hello import HOLD_NS
 from vigie.filter.hold import Holder, Names
 from vigie.filter.journal import Attempt, Journal
@@ -43,7 +43,7 @@ _NAME_REASONS: Final = frozenset((Reason.TOXIC_DNS, Reason.TOXIC_SNI))
 class _Wire:
     """What the hold worker does to the frames of a file: it calls this in place of sockets."""
 
-    cache: FlowCache
+    holds: Holds
     reports: list[Event]
     passed: int = 0
     held: int = 0
@@ -55,17 +55,8 @@ class _Wire:
     def report(self, event: Event) -> None:
         self.reports.append(event)
 
-    def release(self, key: bytes) -> None:
-        index = self.cache.find(key)
-        if index is not None:
-            row = self.cache.rows[index]
-            row["flags"] = int(row["flags"]) & ~(abi.FL_HOLD | abi.FL_HELLO)
-
-    def decide(self, key: bytes, verdict: Verdict, reason: Reason) -> None:
-        self.cache.decide(key, verdict, reason)
-
-    def confirm(self, key: bytes, verdict: Verdict, reason: Reason) -> None:
-        self.cache.confirm(key, verdict, reason)
+    def answer(self, key: bytes, hold: int, verdict: Verdict, reason: Reason) -> None:
+        self.holds.answer(key, hold, verdict, reason)
 
 
 class Run:
@@ -85,7 +76,7 @@ class Run:
         self._sides = sides
         self._summary = summary
         self._journal = journal
-        self._wire = _Wire(machine.path.cache, [])
+        self._wire = _Wire(machine.path.holds(), [])
         self._holder = Holder(self._wire, names.verdict, HOLD_NS)
         self._refused: dict[bytes, str] = {}
         self._when_ns = 0
