@@ -64,7 +64,7 @@ bench-enrol: preflight ## 698 boxes that enrol at once
 
 clean: ## what builds and tests made; the virtual environment stays
 	@rm -rf build dist firmware/bpf/build firmware/dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	@find firmware provisioning department lab vm hil bench tests scripts -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	@find firmware provisioning ota department lab vm hil bench tests scripts -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 	@find firmware/src department/src provisioning/src -name '*.mo' -delete
 
 # One file a subject: the image, the virtual board.

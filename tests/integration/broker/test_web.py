@@ -108,6 +108,21 @@ def test_repository_says_how_long_each_file_is_good_for_and_serves_ranges(web: S
         assert (answer.status, answer.headers["cache-control"]) == (404, "no-store")
 
 
+def test_bundles_are_served_in_ranges_and_nothing_else_of_their_folder(web: Servers) -> None:
+    client, host, content = browser(web), web.config.updates_host, bytes(range(256)) * 1000
+    folder = web.config.paths.repository / "firmware"
+    folder.mkdir()
+    write_atomically(folder / "vigie-cm4-2026.12.1.raucb", content)
+    write_atomically(folder / ".vigie-cm4-2026.12.2.raucb.1.new", content)
+    (folder / "vigie-vm-2026.12.1.raucb").symlink_to("/etc/passwd")
+    path = "/tuf/firmware/vigie-cm4-2026.12.1.raucb"
+    part = client.ask(host, path, headers={"Range": "bytes=4096-8191"})
+    assert (part.status, part.body, "immutable" in part.headers["cache-control"]) == (206, content[4096:8192], True)
+    assert client.ask(host, path, method="HEAD").headers["accept-ranges"] == "bytes"
+    for hidden in ("", ".vigie-cm4-2026.12.2.raucb.1.new", "vigie-vm-2026.12.1.raucb", "vigie-cm4-2026.12.3.raucb"):
+        assert client.ask(host, f"/tuf/firmware/{hidden}").status in (403, 404), hidden
+
+
 @pytest.mark.parametrize(
     "path",
     ["/", "/tuf/", "/tuf/metadata/", "/tuf/targets/", "/tuf/metadata/../../../etc/department.toml",

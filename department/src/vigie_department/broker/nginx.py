@@ -258,6 +258,15 @@ def _updates(plan: WebPlan) -> str:
             add_header Cache-Control $vigie_forever always;
             add_header X-Content-Type-Options nosniff always;
         }}
+        # Bundles: boxes fetch the parts that they lack, one range after the other.
+        location ~ "^/tuf/firmware/(?<bundle>vigie-[a-z0-9-]{{1,16}}-[0-9.]{{8,12}}\\.raucb)$" {{
+            limit_except GET {{ deny all; }}
+            alias {plan.repository}/firmware/$bundle;
+            disable_symlinks on;
+            max_ranges 1;
+            add_header Cache-Control $vigie_forever always;
+            add_header X-Content-Type-Options nosniff always;
+        }}
         location / {{
             return 404;
         }}

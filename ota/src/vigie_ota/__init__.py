@@ -1,0 +1,1 @@
+"""What makes and publishes an update. Imports `vigie.contract` of the box and public functions of the department."""
