@@ -169,6 +169,9 @@ def systemctl(folder: Path, active: bool, start: int = 0) -> tuple[dict[str, str
     return {"PATH": f"{shims}:{os.environ['PATH']}"}, log
 
 
+JOURNAL_AFTER_ALL = "--no-block start systemd-journal-flush.service"
+
+
 def told(disk: Disk) -> dict[str, object]:
     found: dict[str, object] = json.loads((disk.run / "vigie/storage.json").read_text())
     return found
@@ -187,7 +190,7 @@ def test_the_long_check_repairs_and_mounts(disk: Disk, tmp_path: Path) -> None:
     done = disk.storage("settle", **environment)
     assert done.returncode == 0, done.stderr
     assert told(disk) == {"volatile": False, "reason": ""}
-    assert log.read_text().splitlines()[-1] == "start data.mount"
+    assert log.read_text().splitlines()[-2:] == ["start data.mount", JOURNAL_AFTER_ALL]
     assert run("e2fsck", "-fn", disk.part(8), check=False).returncode == 0
 
 
@@ -204,7 +207,8 @@ def test_without_a_disk_the_box_goes_on_in_memory_and_says_so(disk: Disk, tmp_pa
     unit = (disk.run / "systemd/system/data.mount").read_text()
     assert "Where=/data" in unit and "Type=tmpfs" in unit
     asked = log.read_text().splitlines()
-    assert asked[-4:] == ["stop data.mount", "daemon-reload", "reset-failed data.mount", "start data.mount"]
+    assert asked[-5:-1] == ["stop data.mount", "daemon-reload", "reset-failed data.mount", "start data.mount"]
+    assert asked[-1] == JOURNAL_AFTER_ALL, "systemd gave the journal's mount up together with /data"
 
 
 def test_a_machine_without_the_disk_says_so_at_once(disk: Disk, tmp_path: Path) -> None:
