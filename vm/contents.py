@@ -16,7 +16,7 @@ PACKAGES: Final = (
     "python3-minimal", "libpython3-stdlib", "python3-pkg-resources",
     "python3-cryptography", "python3-numpy", "python3-yaml", "python3-jinja2", "python3-jsonschema", "python3-rich",
     "python3-dnspython", "python3-dpkt", "python3-anyio", "python3-click", "python3-h11", "python3-serial",
-    "python3-requests",
+    "python3-requests", "python3-dbus-fast",
     # the early loader's libraries
     "libbpf1", "libssl3t64",
 )  # fmt: skip
@@ -91,6 +91,12 @@ DROPPED_UNITS: Final = (
     "run-lock.mount", "systemd-hibernate-clear.service", "systemd-udev-load-credentials.service",
     "systemd-battery-check.service",
 )  # fmt: skip
+
+MASKED_UNITS: Final = (
+    "serial-getty@.service", "getty@.service", "console-getty.service", "autovt@.service",
+    "sys-fs-fuse-connections.mount",
+)  # fmt: skip
+"""what udev or a generator would start by name"""
 
 UDEV_RULES: Final = (
     "50-udev-default", "60-block", "60-evdev", "60-input-id", "60-persistent-storage", "60-serial", "64-ext4",

@@ -231,7 +231,7 @@ def _drop_units(target: Path) -> None:
         if path.stem not in contents.UDEV_RULES:
             path.unlink()
     mask = target / "etc/systemd/system"
-    for name in ("serial-getty@.service", "getty@.service", "console-getty.service", "autovt@.service"):
+    for name in contents.MASKED_UNITS:
         (mask / name).symlink_to("/dev/null")
     for generator in (target / "usr/lib/systemd/system-generators").iterdir():
         if (

@@ -31,6 +31,11 @@ def filtering(office: VmOffice) -> bool:
     return bool(office.file("/run/vigie/heartbeat.json").get("attached"))
 
 
+def loaded(office: VmOffice) -> bool:
+    """The early loader says that it has a base in force."""
+    return office.file("/run/vigie-early.json").get("early", {}).get("base") is True
+
+
 def settled(office: VmOffice) -> bool:
     """systemd has nothing left to start."""
     return not office.machine.shell("systemctl list-jobs --no-legend --plain").require().out.strip()

@@ -75,5 +75,6 @@ def test_data_was_grown_to_the_end_of_the_disk(board: Machine) -> None:
 
 
 def test_the_journal_outlives_a_start(board: Machine) -> None:
+    board.shell("mountpoint /var/log/journal").require()
     boots = board.shell("journalctl --list-boots --no-pager", timeout=120).require().out
     assert len([line for line in boots.splitlines() if re.match(r"\s*-?\d+ ", line)]) >= 2, boots

@@ -18,10 +18,7 @@ BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 RSS_LIMIT_KB = 4096
 RESET_S = 420.0
 """for the watchdog's 30 s, the 20 s before, and a start under emulation"""
-BLOCK = (
-    "python3 -c 'from pyroute2 import IPRoute; ip = IPRoute(); "
-    'ip.brport("set", index=ip.link_lookup(ifname="vgp0")[0], state=0)\''
-)
+BLOCK = "bridge link set dev vgp0 state 0"
 CONFIG = "/etc/vigie/guardian.json"
 
 

@@ -17,9 +17,9 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
 MIB = 1 << 20
 
 
-def opens_filtered(office: VmOffice, suffix: str) -> None:
-    """It starts; listed frames never come through; what is clean does."""
-    figures = expectations.start(office, suffix)
+def opens_filtered(office: VmOffice, suffix: str, *, program: bool = False) -> None:
+    """It starts; listed frames never come through; what is clean does. program: until the filter's program works."""
+    figures = expectations.start(office, suffix, program=program)
     assert figures["leaked"] == 0, figures
     office["pc"].must_reach(plan.TOWN.v4, plan.HTTPS, within=30)
     office["pc"].must_refuse_fast(office.lab.indicators.toxic4, plan.HTTPS, within=3.0)
@@ -31,9 +31,10 @@ def test_a_damaged_data_partition_does_not_stop_the_filter(office: VmOffice) -> 
         place = layout.partitions(machine.disk)[number("DATA_PART")]
         for offset in range(0, place.size, 128 * MIB):
             layout.write(machine.disk, place, b"\xa5" * MIB, offset)
-        opens_filtered(office, "_damaged")
+        opens_filtered(office, "_damaged", program=True)
         assert inside.filtering(office)
         assert machine.shell("touch /data/written").code == 0, "the services have somewhere to write"
+        machine.wait("systemctl is-active var-log-journal.mount systemd-journal-flush.service", 120)
 
 
 def test_a_tampered_slot_is_refused_and_the_other_one_starts(office: VmOffice) -> None:
@@ -60,6 +61,7 @@ def test_power_cut_while_the_data_partition_grows(office: VmOffice) -> None:
             time.sleep(0.05)
         machine.power_cut()
         opens_filtered(office, "_grown")
+        machine.wait("systemctl is-active vigie-data.service", 120)
         size = int(machine.shell("df -k /data | tail -1 | awk '{print $2}'").require().out)
         assert size > flashed.size // 1024, "larger than as flashed"
         assert machine.shell("dumpe2fs -h /dev/disk/by-partuuid/76696769-08").require().out.count("not clean") == 0
