@@ -26,7 +26,7 @@ def images(folder: Path, board: str = "vm", version: object = VERSION, seed: int
     (folder / "manifest.raucm").write_text(
         f"[update]\ncompatible=vigie-{board}\nversion={version}\n\n[bundle]\nformat=verity\n\n"
         "[image.rootfs]\nfilename=rootfs.img\nadaptive=block-hash-index\n\n"
-        "[image.boot]\nfilename=boot.vfat\nadaptive=block-hash-index\n"
+        "[image.boot]\nfilename=boot.vfat\n"
     )
     return folder
 

@@ -95,7 +95,12 @@ def test_what_rauc_itself_would_write(maker: Maker, tmp_path: Path) -> None:
         timeout=60,
     )
     theirs = tmp_path / "theirs.raucb"
-    rauc(f"--cert={maker.files.certificate}", f"--key={key}", "bundle", source, theirs)
+    both = (source / "manifest.raucm").read_text() + "adaptive=block-hash-index\n"
+    (tmp_path / "in").mkdir()
+    for image in ("rootfs.img", "boot.vfat"):
+        (tmp_path / "in" / image).write_bytes((source / image).read_bytes())
+    (tmp_path / "in" / "manifest.raucm").write_text(both)
+    rauc(f"--cert={maker.files.certificate}", f"--key={key}", "bundle", tmp_path / "in", theirs)
     signed = cms.verify(container.read(theirs).signature, maker.keyring, "theirs")
     theirs_manifest = Manifest.from_bytes(signed, "theirs")
     assert theirs_manifest.images == own.manifest.images

@@ -98,7 +98,7 @@ def check_papers(papers: Mapping[str, Path]) -> None:
 
 
 def _take(image: Image, folder: Path, content: Path) -> Image:
-    """The image in `content`, measured, with its index of 4 KiB blocks beside it."""
+    """The image in `content`, measured, with its index of 4 KiB blocks beside it: boxes reuse what either slot has."""
     source, target = folder / image.filename, content / image.filename
     try:
         os.link(source, target)  # same file system: nothing to copy
@@ -109,16 +109,15 @@ def _take(image: Image, folder: Path, content: Path) -> Image:
     size = target.stat().st_size
     if not 0 < size <= SLOT_MAX[image.slot]:
         raise BundleError(f"{source}: {size} bytes, the slot {image.slot} has {SLOT_MAX[image.slot]}")
-    if image.adaptive and size % BLOCK:
+    if size % BLOCK:
         raise BundleError(f"{source}: {size} bytes are no multiple of {BLOCK}, the size of the blocks to reuse")
     whole, index = hashlib.sha256(), bytearray()
     for piece in container.blocks(target):
         whole.update(piece)
         for at in range(0, len(piece), BLOCK):
             index += hashlib.sha256(piece[at : at + BLOCK]).digest()
-    if image.adaptive:
-        (content / f"{image.filename}.{ADAPTIVE}").write_bytes(index)
-    return replace(image, sha256=whole.hexdigest(), size=size)
+    (content / f"{image.filename}.{ADAPTIVE}").write_bytes(index)
+    return replace(image, adaptive=True, sha256=whole.hexdigest(), size=size)
 
 
 def _squash(content: Path, target: Path) -> None:

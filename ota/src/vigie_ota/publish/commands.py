@@ -1,4 +1,4 @@
-"""`vigie-ota descriptor`, `sign`, `publish`, `release`."""
+"""`vigie-ota descriptor`, `sign`, `publish`, `release`, `drill`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tuf.api.metadata import Root
+
 from vigie.contract.firmware import DESCRIPTOR_MAX, FirmwareDescriptor, Severity, firmware_path, parse_version
 from vigie_department import config as configuration
 from vigie_department.config import Config
-from vigie_department.signer import offline
+from vigie_department.signer import metadata, offline
 from vigie_department.signer.files import read_bounded, write_atomically
 from vigie_department.signer.passphrases import of_keyholders
 from vigie_ota.bundle import verify
 from vigie_ota.errors import UsageError
-from vigie_ota.publish import descriptor, publishing, request, shown
+from vigie_ota.publish import descriptor, drill, publishing, request, shown
 
 
 def register(subparsers: Any) -> None:
@@ -55,6 +57,12 @@ def register(subparsers: Any) -> None:
     one.add_argument("--bundles", type=Path, nargs="*", default=[], metavar="BUNDLE")
     _keyring(one)
     _department(one)
+
+    one = _command(subparsers, "drill", _drill, "yearly: can the sticks be read, and how many losses are left")
+    one.add_argument("root_json", type=Path, metavar="ROOT", help="trust/tuf-root.json")
+    one.add_argument("sticks", type=Path, nargs="+", metavar="DIR", help="folders with keyholder-N.pem")
+    one.add_argument("--passphrases", type=Path, metavar="FILE", help="five lines; else asked for")
+    one.add_argument("--release", type=Path, metavar="DIR", help="folder with the release certificates")
 
     actions = subparsers.add_parser("release", help="what is published").add_subparsers(required=True, metavar="ACTION")
     one = _command(actions, "show", _show, "releases as boxes find them; exit 1 when one could not be installed")
@@ -162,6 +170,19 @@ def _publish(args: argparse.Namespace) -> int:
     what = ", ".join(done.versions) or "withdrawal"
     print(f"{what}: was published already, complete again" if done.again else f"{what}: published")
     return 0
+
+
+def _drill(args: argparse.Namespace) -> int:
+    root = metadata.parse(Root, read_bounded(args.root_json, metadata.MAX_METADATA), str(args.root_json))
+    ask = of_keyholders(args.passphrases)
+    now = datetime.now(UTC)
+    report = drill.sticks(root, [holder for folder in args.sticks for holder in offline.open_some(folder, ask)], now)
+    print("\n".join(report.lines()))
+    due = False
+    for name, until, soon in drill.ends(root, args.release, now):
+        due = due or soon
+        print(f"{name}: until {until:%Y-%m-%d}{', RENEW NOW' if soon else ''}")
+    return 0 if report.good and not due else 1
 
 
 def _show(args: argparse.Namespace) -> int:
