@@ -69,6 +69,13 @@ awk -v board="$BOARD" -v bootloader="$bootloader" -v handlers="$handlers" \
 	}' "$TREE/ota/rauc/system.conf.in" > "$TARGET/etc/rauc/system.conf"
 if [ "$BOARD" = cm4 ]; then
 	install -m 0755 "$TREE/ota/rauc/boot-backend" "$TARGET/usr/lib/rauc/boot-backend"
+	# A trial is committed after its soak, not by the mere start.
+	install -m 0644 "$TREE/ota/rauc/vigie-boot-start.service" "$TARGET/usr/lib/systemd/system/vigie-boot-start.service"
+	ln -sfn ../vigie-boot-start.service \
+		"$TARGET/usr/lib/systemd/system/multi-user.target.wants/vigie-boot-start.service"
+	mkdir -p "$TARGET/usr/lib/systemd/system/vigie-boot-good.service.d"
+	printf '[Service]\nExecCondition=/usr/bin/python3 -m vigie.update.boot settled\n' \
+		> "$TARGET/usr/lib/systemd/system/vigie-boot-good.service.d/trial.conf"
 	rm -f "$TARGET/etc/fw_env.config"
 else
 	install -m 0644 "$TREE/ota/rauc/fw_env.config" "$TARGET/etc/fw_env.config"

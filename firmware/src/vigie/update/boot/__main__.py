@@ -2,7 +2,7 @@
 
 get-primary | set-primary SLOT | get-state SLOT | set-state SLOT good|bad | get-current       (RAUC)
 start                    once at each start: what became of a trial; prints the outcome
-settled                  exit 0 when what runs is what an ordinary start takes, else 1
+settled                  exit 0 when what runs is what an ordinary start takes, as last said; any user
 restart trial|back       restarts into the slot on trial, or into the committed one
 show                     one line of JSON
 """
@@ -28,6 +28,9 @@ RESTART: Final = ("systemctl", "reboot")
 def main(argv: Sequence[str], places: Places, restart: Callable[[Sequence[str]], None]) -> int:
     """Exit code. `restart` gets the command that restarts the machine."""
     try:
+        if list(argv) == ["settled"]:
+            said = read(places)
+            return 0 if said and said.current == said.committed else 1
         with _alone(places):
             return _do(argv, places, open_boot(places), restart)
     except VigieError as error:
@@ -53,8 +56,6 @@ def _do(argv: Sequence[str], places: Places, boot: Boot, restart: Callable[[Sequ
             outcome = boot.start(cause(places))
             tell(boot, places, outcome)
             print(outcome)
-        case ["settled"]:
-            return 0 if boot.settled() else 1
         case ["restart", "trial"]:
             argument = boot.activate()
             tell(boot, places)

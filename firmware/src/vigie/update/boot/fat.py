@@ -15,6 +15,8 @@ from .storage import SECTOR
 NAME: Final = b"AUTOBOOTTXT"
 ENTRY: Final = 32
 DIRECTORY_OR_LABEL: Final = 0x18
+LAST: Final = 0xFFF8
+"""and above: the cluster is the last one of its file"""
 # As board/common makes partition 1; `blank` writes the same.
 SECTORS: Final = 32768
 RESERVED, CLUSTER, FATS, ROOT_ENTRIES, FAT_SECTORS, MEDIA = 4, 4, 2, 512, 32, 0xF8
@@ -37,7 +39,10 @@ class Place:
 
 
 def find(read: Read) -> Place:
-    """autoboot.txt in the root folder. Raises NotFound, and what `read` raises."""
+    """autoboot.txt in the root folder. Raises NotFound, and what `read` raises.
+
+    All of the FAT that a boot loader might look at is read, so that a sector that cannot be read is met here.
+    """
     first = read(0, SECTOR)
     size, cluster, reserved, fats, entries, _, _, fat = struct.unpack_from("<HBHBHHBH", first, 11)
     if first[510:512] != b"\x55\xaa" or size != SECTOR or cluster == 0 or fats == 0 or entries == 0 or fat == 0:
@@ -46,18 +51,28 @@ def find(read: Read) -> Place:
     data = root + -(-entries * ENTRY // SECTOR) * SECTOR
     if data > SECTORS * SECTOR:
         raise NotFound("no FAT16 of that size")
-    folder = read(root, data - root)
-    for at in range(0, entries * ENTRY, ENTRY):
+    head = read(0, data)
+    start, length = _entry(head[root:])
+    place = data + (start - 2) * cluster * SECTOR
+    if start < 2 or not 0 < length <= SECTOR or place >= SECTORS * SECTOR:
+        raise NotFound("autoboot.txt lies nowhere")
+    for table in range(reserved * SECTOR, root, fat * SECTOR):
+        (after,) = struct.unpack_from("<H", head, table + 2 * start)
+        if after < LAST:
+            raise NotFound("autoboot.txt does not end where it begins")
+    read(place, cluster * SECTOR)
+    return Place(place, length)
+
+
+def _entry(folder: bytes) -> tuple[int, int]:
+    """First cluster and length."""
+    for at in range(0, len(folder), ENTRY):
         entry = folder[at : at + ENTRY]
         if entry[0] == 0:
             break
         if entry[:11] == NAME and not entry[11] & DIRECTORY_OR_LABEL:
-            (start,) = struct.unpack_from("<H", entry, 26)
-            (length,) = struct.unpack_from("<I", entry, 28)
-            place = data + (start - 2) * cluster * SECTOR
-            if start < 2 or not 0 < length <= SECTOR or place >= SECTORS * SECTOR:
-                break
-            return Place(place, length)
+            start, length = struct.unpack_from("<HI", entry, 26)
+            return start, length
     raise NotFound("no autoboot.txt")
 
 
@@ -77,8 +92,8 @@ def blank(content: bytes) -> list[tuple[int, bytes]]:
     root = (RESERVED + FATS * FAT_SECTORS) * SECTOR
     folder = (label + entry).ljust(ROOT_ENTRIES * ENTRY, b"\0")
     return [
-        (root + len(folder), content.ljust(SECTOR, b"\0")),
+        (root + len(folder), content.ljust(CLUSTER * SECTOR, b"\0")),
         (root, folder),
         *(((RESERVED + number * FAT_SECTORS) * SECTOR, table) for number in range(FATS)),
-        (0, bytes(first)),
+        (0, bytes(first).ljust(RESERVED * SECTOR, b"\0")),
     ]
