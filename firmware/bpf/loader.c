@@ -24,7 +24,6 @@
 #include <linux/if_link.h>
 #include <linux/types.h>
 #include <net/if.h>
-#include <openssl/evp.h>
 #include <pwd.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -34,16 +33,15 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "baseimage.h"
 #include "layout.h"
 #include "netlink.h"
 #include "options.h"
 #include "ports.h"
+#include "talk.h"
 #include "verdicts.h"
-
-#define IMAGE_PAGES_MAX (1u << 16)	/* 256 MiB */
 
 /* Pinned maps: the ones of layout.h, as vigie.filter.abi.MAPS (a test compares). The others are private. */
 static const char *const pinned[] = {
@@ -52,45 +50,6 @@ static const char *const pinned[] = {
 	"held", "counters", "decision",
 };
 
-static double now_ms(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1e3 + t.tv_nsec / 1e6;
-}
-
-/* A line of the kernel's log: it is on the console before any journal is, and survives in its ring. */
-static void __attribute__((format(printf, 1, 2))) kernel_log(const char *format, ...)
-{
-	char line[400];
-	va_list args;
-	int fd = options.kmsg ? open("/dev/kmsg", O_WRONLY | O_CLOEXEC) : -1, n;
-
-	if (fd < 0)
-		return;
-	n = snprintf(line, sizeof(line), "<5>VIGIE: ");
-	va_start(args, format);
-	vsnprintf(line + n, sizeof(line) - n, format, args);
-	va_end(args);
-	if (write(fd, line, strlen(line)) < 0)
-		perror("vigie-early: /dev/kmsg");
-	close(fd);
-}
-
-static void __attribute__((noreturn, format(printf, 2, 3))) end(int code, const char *format, ...)
-{
-	char text[360];
-	va_list args;
-	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	fprintf(stderr, "vigie-early: %s\n", text);
-	kernel_log("not in force: %s", text);
-	exit(code);
-}
-
-#define die(...) end(1, __VA_ARGS__)
-
 /* libbpf's own words help when the kernel refuses the object; elsewhere it complains of what is no fault here (a hook
  * that exists already). */
 static int loud;
@@ -98,81 +57,6 @@ static int loud;
 static int report(enum libbpf_print_level level, const char *format, va_list args)
 {
 	return loud && level == LIBBPF_WARN ? vfprintf(stderr, format, args) : 0;
-}
-
-/* ---- base image ---- */
-
-struct image { void *bytes; size_t size; uint64_t serial; };
-
-/* NULL, or why the file is no image that may be used. */
-static const char *map_image(const char *path, struct image *out)
-{
-	struct stat st;
-	uint8_t digest[EVP_MAX_MD_SIZE];
-	unsigned int len;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return strerror(errno);
-	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size < 2 * PAGE_BYTES || st.st_size % PAGE_BYTES ||
-	    st.st_size / PAGE_BYTES > IMAGE_PAGES_MAX) {
-		close(fd);
-		return "not a file of whole pages of a sensible size";
-	}
-	void *bytes = mmap(0, st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-	close(fd);
-	if (bytes == MAP_FAILED)
-		return strerror(errno);
-	const struct image_header *h = bytes;
-	const char *wrong = 0;
-	if (h->magic != IMAGE_MAGIC || h->version != 1)
-		wrong = "not a base image of version 1";
-	else if (h->kind != 0 || (off_t)h->pages * PAGE_BYTES != st.st_size)
-		wrong = "truncated, or not a base";
-	else if (!EVP_Digest((char *)bytes + PAGE_BYTES, st.st_size - PAGE_BYTES, digest, &len, EVP_sha256(), 0) ||
-		 len != sizeof(h->digest) || memcmp(digest, h->digest, len))
-		wrong = "SHA-256 differs: the file is damaged";
-	if (wrong) {
-		munmap(bytes, st.st_size);
-		return wrong;
-	}
-	*out = (struct image){ bytes, st.st_size, h->serial };
-	return 0;
-}
-
-/* Where the image of a slot is pinned: who has no CAP_SYS_ADMIN finds it again by its pin alone (vigie.filter.imagepins). */
-static void image_pin(char *path, size_t room, unsigned slot)
-{
-	snprintf(path, room, "%s/v%d/image_%u", options.pin, LAYOUT_VERSION, slot);
-}
-
-/* Puts the image into the slot that the generation names, when that slot is empty. 1 done, 0 there was one. */
-static int install_image(int images_fd, struct control *control, const struct image *image)
-{
-	LIBBPF_OPTS(bpf_map_create_opts, o, .map_flags = BPF_F_MMAPABLE | BPF_F_INNER_MAP);
-	__u32 slot = control->gen & 1, id;
-	char path[640];
-
-	if (!bpf_map_lookup_elem(images_fd, &slot, &id))
-		return 0;
-	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "image_base", 4, PAGE_BYTES, image->size / PAGE_BYTES, &o);
-	void *to = fd < 0 ? MAP_FAILED : mmap(0, image->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	int failed = to == MAP_FAILED;
-	if (!failed) {
-		memcpy(to, image->bytes, image->size);
-		munmap(to, image->size);
-		image_pin(path, sizeof(path), slot);
-		unlink(path);
-		failed = bpf_obj_pin(fd, path) || bpf_map_update_elem(images_fd, &slot, &fd, BPF_ANY);
-	}
-	if (failed)	/* a line without a base is better than no line */
-		fprintf(stderr, "vigie-early: a base of %zu bytes cannot be put in force: %s\n", image->size, strerror(errno));
-	if (fd >= 0)
-		close(fd);
-	if (failed)
-		return 0;
-	__atomic_store_n(&control->gen, control->gen + 4, __ATOMIC_SEQ_CST);
-	return 1;
 }
 
 /* ---- object, maps, programs ---- */
@@ -356,25 +240,6 @@ static void make_bridge(struct bpf_object *object, const int ifindex[2], const u
 		step(nl_set_up(ifindex[i]), "setting up", options.ports[i]);
 }
 
-/* The one line of JSON, to standard output and to the report. A report that cannot be written is no reason to stop. */
-static void __attribute__((format(printf, 1, 2))) tell(const char *format, ...)
-{
-	char line[512], path[600];
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(line, sizeof(line), format, args);
-	va_end(args);
-	puts(line);
-	kernel_log("%s", line);
-	if (!options.report)
-		return;
-	snprintf(path, sizeof(path), "%s.new", options.report);
-	FILE *file = fopen(path, "we");
-	if (!file || fprintf(file, "%s\n", line) < 0 || fclose(file) || rename(path, options.report))
-		fprintf(stderr, "vigie-early: %s: cannot be written: %s\n", options.report, strerror(errno));
-}
-
 static int bridge_plainly(const int ifindex[2], const uint8_t mac[6], double begin)
 {
 	for (int i = 0; i < 2; i++)
@@ -409,7 +274,7 @@ int main(int argc, char **argv)
 	if (options.plain)
 		return bridge_plainly(ifindex, first, begin);
 	for (int i = 0; i < options.image_count && !image.bytes; i++) {
-		const char *wrong = map_image(options.images[i], &image);
+		const char *wrong = image_map(options.images[i], &image);
 		if (wrong)
 			fprintf(stderr, "vigie-early: base image %s is left out: %s\n", options.images[i], wrong);
 	}
@@ -418,7 +283,7 @@ int main(int argc, char **argv)
 	struct control *control = open_control(object);
 	int images_fd = map_fd(object, "images"), fresh = 0;
 	if (image.bytes)
-		fresh = install_image(images_fd, control, &image);
+		fresh = image_install(images_fd, control, &image);
 	__u32 slot = control->gen & 1, id;
 	int based = !bpf_map_lookup_elem(images_fd, &slot, &id);
 	for (int i = 0; i < 2; i++) {
