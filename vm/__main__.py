@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from pathlib import Path
 
 from rich.console import Console
@@ -13,13 +12,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from lab.errors import LabError
-from vm import expectations
+from vm import expectations, live
 from vm.errors import VmError
 from vm.expectations import Outcome
 from vm.image import image
 from vm.office import VmOffice, open_office
-
-QUIT = "Ctrl-A puis X éteint la carte et le labo ; Ctrl-A puis C ouvre la console de QEMU"
 
 
 def line(office: VmOffice | None, failed: list[str]) -> str:
@@ -78,15 +75,17 @@ def check(console: Console, evidence_to: Path | None) -> int:
     return 1 if failed else 0
 
 
-def live(console: Console, *, department: bool) -> int:
-    """The board in the lab, its console in this terminal."""
-    with open_office(
-        lambda text: console.print(text, style="dim", markup=False), department=department, terminal=True
-    ) as office:
-        console.print(f"\nLa carte démarre. {QUIT}.\n", style="bold", markup=False)
-        office.machine.power_on()
-        while office.machine.running:
-            time.sleep(0.2)
+def run(console: Console, *, department: bool, shell: bool) -> int:
+    """The board in the lab for a person."""
+
+    def tell(text: str) -> None:
+        console.print(text, style="dim", markup=False)
+
+    with open_office(tell, department=department, terminal=not shell) as office:
+        if shell:
+            live.converse(office, console)
+        else:
+            live.watch(office, console, live.milestones(department=department))
     return 0
 
 
@@ -94,8 +93,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m vm", description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
     actions.add_parser("image", help="build the image, or find that it is built; prints its folder")
-    run = actions.add_parser("run", help="the board in the lab, console in this terminal")
-    run.add_argument("--no-department", action="store_true", help="town hall and internet only: starts sooner")
+    run_board = actions.add_parser("run", help="the board in the lab, console in this terminal")
+    run_board.add_argument("--no-department", action="store_true", help="town hall and internet only: starts sooner")
+    run_board.add_argument("--shell", action="store_true", help="root's shell of the board instead of its console")
     judge = actions.add_parser("check", help="every expectation, a table and one JSON line")
     judge.add_argument("--evidence", type=Path, metavar="FILE", help="write what each expectation saw")
     arguments = parser.parse_args()
@@ -105,7 +105,7 @@ def main() -> int:
             print(image(lambda text: console.print(text, style="dim", markup=False)))
             return 0
         if arguments.action == "run":
-            return live(console, department=not arguments.no_department)
+            return run(console, department=not arguments.no_department, shell=arguments.shell)
         return check(console, arguments.evidence)
     except (VmError, LabError) as error:
         console.print(f"vm: {error}", style="bold red", markup=False)
