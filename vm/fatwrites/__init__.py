@@ -1,0 +1,1 @@
+"""What a kernel's vfat writes to change one small file, recorded below it: `python -m vm.fatwrites`."""
