@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import sys
 import tomllib
@@ -53,8 +54,11 @@ TOOLS: Final[Mapping[str, str]] = {
     "which": "debianutils",
     "python3": "python3",
 }
-# Without these a box of that image could join nobody; `vigie-department init` writes them.
-TRUST_FILES: Final = ("roots.pem", "tuf-root.json", "steering.json", "domain")
+# Without these a box of that image could join nobody, or never be updated; `vigie-department init` writes them, and
+# `vigie-ota keys create --trust` the last one.
+TRUST_FILES: Final = ("roots.pem", "tuf-root.json", "steering.json", "domain", "rauc.pem")
+# as vigie.contract.firmware has it; this runs without `make setup`, and a test compares
+RELEASE: Final = re.compile(r"20[0-9]{2}\.(1[0-2]|[1-9])\.(0|[1-9][0-9]{0,3})")
 NEED_GIB: Final = 25
 
 
@@ -95,30 +99,31 @@ class Request:
         trust: Path | None,
         base: Path | None,
         dev: bool,
-        certificate: Path | None,
-        key: Path | None,
+        release: str | None,
     ) -> None:
         self.board, self.folder, self.cache, self.buildroot = board, folder, cache, buildroot
-        self.trust, self.base, self.dev, self.certificate, self.key = trust, base, dev, certificate, key
+        self.trust, self.base, self.dev, self.release = trust, base, dev, release
 
     @classmethod
     def of(cls, arguments: argparse.Namespace, board: Board, folder: Path, cache: Path) -> Request:
         """From the command line; paths are made absolute, since Buildroot works from its own folder."""
         paths = {
             name: value.absolute() if (value := getattr(arguments, name)) else None
-            for name in ("buildroot", "trust", "base", "certificate", "key")
+            for name in ("buildroot", "trust", "base")
         }
-        return cls(board=board, folder=folder, cache=cache, dev=arguments.dev, **paths)
+        dev, release = arguments.dev, arguments.release
+        return cls(board=board, folder=folder, cache=cache, dev=dev, release=release, **paths)
 
     @property
     def version(self) -> str:
-        """`0.1.0`, `0.1.0-dev` or `0.1.0-dirty`; what the image says of itself."""
+        """`2026.12.1` for a release, else `0.1.0`, `0.1.0-dev` or `0.1.0-dirty`; what the image says of itself."""
+        if self.release is not None:
+            return self.release
         with (ROOT / "firmware" / "pyproject.toml").open("rb") as file:
             number = str(tomllib.load(file)["project"]["version"])
         if self.dev:
             return f"{number}-dev"
-        changed = buildroot.git_output(ROOT, ["status", "--porcelain", "--untracked-files=no"])
-        return f"{number}-dirty" if changed else number
+        return f"{number}-dirty" if _changed() else number
 
     def refuse(self) -> None:
         """ImageError for what must not, or cannot, be built."""
@@ -130,7 +135,10 @@ class Request:
         if self.trust is not None:
             missing = [name for name in TRUST_FILES if not (self.trust / name).is_file()]
             if missing:
-                raise ImageError(f"TRUST={self.trust}: {', '.join(missing)} missing; is it the department's trust/?")
+                raise ImageError(
+                    f"TRUST={self.trust}: {', '.join(missing)} missing; is it the department's trust/? "
+                    "`vigie-ota keys create --trust` adds rauc.pem."
+                )
             private = [path.name for path in self.trust.iterdir() if b"PRIVATE KEY" in path.read_bytes()[:65536]]
             if private:
                 raise ImageError(
@@ -141,10 +149,13 @@ class Request:
                 f"BASE={self.base}: wanted a base file (.vgb) with its image (.img) beside it: "
                 f"`vigie base apply {self.base} --image {self.base.with_suffix('.img')}` makes it"
             )
-        if (self.certificate is None) != (self.key is None):
-            raise ImageError("a bundle needs both CERT=FILE and KEY=FILE (or a PKCS#11 address in KEY)")
-        if self.dev and self.key is not None:
-            raise ImageError("DEV=1 with KEY: a developer's image is never signed, a box would install it")
+        if self.release is not None:
+            if not RELEASE.fullmatch(self.release):
+                raise ImageError(f"RELEASE={self.release}: YEAR.MONTH.N without leading zeros, such as 2026.12.1")
+            if self.dev:
+                raise ImageError("RELEASE with DEV=1: a developer's image has a shell, it is for no town hall")
+            if _changed():
+                raise ImageError("RELEASE: files of this checkout are changed; a release is built from a commit")
         place = self.folder if self.folder.exists() else ROOT
         free = shutil.disk_usage(place).free >> 30
         if free < NEED_GIB and not (self.folder / self.board.name / "images").exists():
@@ -163,6 +174,10 @@ class Request:
             "BR2_VIGIE_BASE": self.base,
         }
         return "BR2_CCACHE=y\n" + "".join(f'{name}="{path}"\n' for name, path in lines.items() if path)
+
+
+def _changed() -> bool:
+    return bool(buildroot.git_output(ROOT, ["status", "--porcelain", "--untracked-files=no"]))
 
 
 def build(request: Request) -> None:
@@ -192,8 +207,6 @@ def build(request: Request) -> None:
             out=request.folder / "out",
             downloads=request.cache / "dl",
             trust=request.trust,
-            certificate=request.certificate,
-            key=request.key,
         )
     )
     for path in made:
@@ -236,8 +249,7 @@ def _parser() -> argparse.ArgumentParser:
     image.add_argument("--trust", type=Path, metavar="DIR", help="the department's public keys and domain")
     image.add_argument("--base", type=Path, metavar="FILE", help="the base that is in force before the first update")
     image.add_argument("--dev", action="store_true", help="a shell on the console; never for a town hall")
-    image.add_argument("--certificate", type=Path, metavar="FILE", help="signs the update bundle")
-    image.add_argument("--key", type=Path, metavar="FILE")
+    image.add_argument("--release", metavar="VERSION", help="YEAR.MONTH.N: an update bundle may be made of it")
     target = commands.add_parser("br", parents=[common], help="a target of Buildroot")
     target.add_argument("targets", nargs="+", metavar="TARGET")
     return parser

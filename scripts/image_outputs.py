@@ -1,4 +1,4 @@
-"""What a build leaves for the department: the disk image, the update bundle, and the papers that go with them."""
+"""What a build leaves for the department: the disk image, what the update bundle is made of, and the papers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import re
 import subprocess
 import tarfile
@@ -31,8 +30,6 @@ class Job:
     out: Path
     downloads: Path
     trust: Path | None
-    certificate: Path | None
-    key: Path | None
 
     @property
     def images(self) -> Path:
@@ -47,13 +44,14 @@ def collect(job: Job) -> list[Path]:
     """Writes everything and returns the paths, the manifest and the checksums last."""
     job.out.mkdir(parents=True, exist_ok=True)
     made = [_disk(job)]
-    made += _bundle(job)
     made += [_sbom(job), _legal(job)]
     manifest = job.out / f"{job.stem}.manifest.json"
     manifest.write_text(json.dumps(describe(job, made), indent=2, sort_keys=True) + "\n")
     made.append(manifest)
     sums = job.out / f"{job.stem}.sha256"
     sums.write_text("".join(f"{digest(path)}  {path.name}\n" for path in made))
+    if not job.dev:
+        _tell_bundle(job)
     return [*made, sums]
 
 
@@ -107,29 +105,15 @@ def _disk(job: Job) -> Path:
     return target
 
 
-def _bundle(job: Job) -> list[Path]:
-    """The update bundle, when there is a key to sign it with; else the command that makes it later."""
+def _tell_bundle(job: Job) -> None:
+    """How the update bundle is made: where the release key is, which is not here."""
     folder = job.images / "bundle"
     _needed(folder / "manifest.raucm")
-    if job.certificate is None or job.key is None:
-        say(f"no bundle: it needs CERT=FILE KEY=FILE. What it carries is in {folder}")
-        return []
-    target = job.out / f"{job.stem}.raucb"
-    with _beside(target) as part:
-        # rauc refuses to overwrite, and signs nothing that is not there whole
-        command = [
-            str(job.tree.output / "host" / "bin" / "rauc"),
-            "bundle",
-            f"--cert={job.certificate}",
-            f"--key={job.key}",
-            str(folder),
-            str(part),
-        ]
-        path = f"{job.tree.output}/host/bin:{job.tree.output}/host/sbin:{os.environ.get('PATH', '')}"
-        done = subprocess.run(command, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise ImageError(f"rauc bundle failed ({done.returncode}): {(done.stdout + done.stderr)[-2000:]}")
-    return [target]
+    out = job.out / job.stem
+    say(
+        f"the update bundle, on the machine with the release key: vigie-ota bundle build {folder} -o {out}.raucb "
+        f"--sbom {out}.cdx.json --changelog {ROOT / 'CHANGELOG.md'} --offline STICK"
+    )
 
 
 def _sbom(job: Job) -> Path:

@@ -14,6 +14,7 @@ import pytest
 
 from scripts import buildroot, check_options, image
 from scripts.buildroot import ImageError
+from vigie.contract import firmware
 
 MAKEFILE = r"""
 .PHONY: defconfig all show-info legal-info
@@ -35,9 +36,6 @@ all:
 		> $(O)/build/linux-6.12/.config
 	cp $(BR2_EXTERNAL)/board/common/busybox.fragment $(O)/build/busybox-1/.config
 	touch $(O)/build/linux-6.12/.stamp_kconfig_fixup_done $(O)/build/busybox-1/.stamp_kconfig_fixup_done
-	mkdir -p $(O)/host/bin
-	printf '#!/bin/sh\nfor last; do :; done\necho "$$@" > "$$last"\n' > $(O)/host/bin/rauc
-	chmod +x $(O)/host/bin/rauc
 show-info:
 	@echo '{"vigie": {}}'
 legal-info:
@@ -122,8 +120,8 @@ def test_a_trust_folder_that_is_not_whole_or_holds_a_key_is_refused(
     ("more", "text"),
     [
         (("--base", "no.vgb"), "wanted a base file"),
-        (("--key", "k.pem"), "needs both CERT=FILE and KEY=FILE"),
-        (("--dev", "--key", "k.pem", "--certificate", "c.pem"), "never signed"),
+        (("--release", "2026.12.01"), "without leading zeros"),
+        (("--release", "2026.12.1", "--dev"), "has a shell"),
         (("--board", "cm5"), "no such board. There are: cm4, qemu"),
     ],
 )
@@ -132,6 +130,21 @@ def test_what_makes_no_sense_is_refused(
 ) -> None:
     assert run("build", "--buildroot", checkout, "--trust", trust, *more) == 1
     assert text in capsys.readouterr().err
+
+
+def test_a_release_is_built_from_a_commit(
+    checkout: Path, trust: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image, "_changed", lambda: True)
+    assert run("build", "--buildroot", checkout, "--trust", trust, "--release", "2026.12.1") == 1
+    assert "built from a commit" in capsys.readouterr().err
+
+
+def test_versions_of_releases_are_those_of_the_contract() -> None:
+    texts = ("2026.12.1", "2026.1.0", "2026.10.9999", "2026.12.01", "2026.13.1", "2026.0.1", "0.1.0", "2026.12.1\n")
+    assert [bool(image.RELEASE.fullmatch(text)) for text in texts] == [
+        bool(firmware.VERSION.fullmatch(text)) for text in texts
+    ]
 
 
 def test_another_commit_or_a_changed_file_is_not_our_buildroot(checkout: Path, tmp_path: Path) -> None:
@@ -162,19 +175,19 @@ def test_it_is_fetched_by_tag_and_judged_by_commit(checkout: Path, tmp_path: Pat
 def test_a_release_leaves_everything_that_a_department_needs(
     checkout: Path, trust: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
     base = tmp_path / "b.vgb"
-    for path in (certificate, key, base, base.with_suffix(".img")):
+    for path in (base, base.with_suffix(".img")):
         path.write_text("x")
     monkeypatch.setattr(buildroot, "RELEASE_EXPECT", tmp_path / "none.expect")
     (tmp_path / "none.expect").write_text("")
-    monkeypatch.setattr(image.Request, "version", "0.1.0")
+    monkeypatch.setattr(image, "_changed", lambda: False)
     monkeypatch.setenv("MAKEFLAGS", "--no-builtin-rules")
-    signing = ("--certificate", certificate, "--key", key)
-    assert run("build", "--buildroot", checkout, "--trust", trust, "--base", base, *signing) == 0, capsys.readouterr()
-    made = [Path(line) for line in capsys.readouterr().out.splitlines() if line.startswith("/")]
-    stem = "vigie-cm4-0.1.0"
-    ends = ("img", "raucb", "cdx.json", "legal-info.tar.xz", "manifest.json", "sha256")
+    words = ("--trust", trust, "--base", base, "--release", "2026.12.1")
+    assert run("build", "--buildroot", checkout, *words) == 0, capsys.readouterr()
+    told = capsys.readouterr()
+    made = [Path(line) for line in told.out.splitlines() if line.startswith("/")]
+    stem = "vigie-cm4-2026.12.1"
+    ends = ("img", "cdx.json", "legal-info.tar.xz", "manifest.json", "sha256")
     assert [path.name for path in made] == [f"{stem}.{end}" for end in ends]
     out = tmp_path / "image" / "out"
 
@@ -196,13 +209,12 @@ def test_a_release_leaves_everything_that_a_department_needs(
         content = (out / name).read_bytes()
         assert described == {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
     sums = (out / f"{stem}.sha256").read_text().splitlines()
-    assert len(sums) == 5
+    assert len(sums) == 4
     assert all(hashlib.sha256((out / line[66:]).read_bytes()).hexdigest() == line[:64] for line in sums)
 
     disk = out / f"{stem}.img"
-    assert disk.read_bytes().endswith(b"0.1.0") and disk.stat().st_blocks * 512 < disk.stat().st_size
-    bundle = (out / f"{stem}.raucb").read_text()
-    assert f"--cert={certificate} --key={key} {tmp_path}/image/cm4/images/bundle" in bundle
+    assert disk.read_bytes().endswith(b"2026.12.1") and disk.stat().st_blocks * 512 < disk.stat().st_size
+    assert f"vigie-ota bundle build {tmp_path}/image/cm4/images/bundle -o {out}/{stem}.raucb" in told.out + told.err
     assert json.loads((out / f"{stem}.cdx.json").read_text())["dl"] == f"{tmp_path}/cache/dl"
     with tarfile.open(out / f"{stem}.legal-info.tar.xz") as archive:
         names = archive.getnames()
