@@ -116,7 +116,16 @@ def serving(pki: Pki, files: dict[str, bytes]) -> Iterator[Web]:
                 self.end_headers()
                 self.wfile.write(b"no\n")
                 return
-            start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and web.ranges else 0
+            first, _, last = wanted.removeprefix("bytes=").partition("-")
+            if wanted and web.ranges and last:
+                part = data[int(first) : int(last) + 1]
+                self.send_response(206)
+                self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
+                self.send_header("Content-Length", str(len(part)))
+                self.end_headers()
+                self.wfile.write(part)
+                return
+            start = int(first) if wanted and web.ranges else 0
             self.head(data, start)
             self.wfile.write(data[start:])
 

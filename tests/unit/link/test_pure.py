@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import random
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vigie.contract.downward import Command
+from vigie.contract.downward import Command, Desired
 from vigie.contract.errors import MessageError
+from vigie.contract.firmware import FirmwareOrder, FirmwareState, Phase, Version
 from vigie.contract.limits import COMMANDS_PER_HOUR, DAY_S, OrderRefused
 from vigie.contract.words import Code, DesiredStatus, FilterHealth, Inbound
+from vigie.host.boxconfig import Paths
 from vigie.link import report, steering
 from vigie.link.backoff import Backoff, Ports
 from vigie.link.codes import LinkCode, sentence
@@ -20,6 +25,8 @@ from vigie.link.filterclient import refusal
 from vigie.link.orders import REMEMBERED_MAX, Memory
 from vigie.link.packets import PACKET_MAX, PacketMeter
 from vigie.link.report import Machine
+from vigie.link.store import Store
+from vigie.update.firmware.store import Store as FirmwareStore
 
 BOX = "vg-" + "a" * 16
 
@@ -165,6 +172,24 @@ def test_worth_telling_at_once() -> None:
     one = report.state(1, "0", STATUS, {}, None, MACHINE)
     assert report.key(one) == report.key(report.state(1, "0", STATUS, {}, None, Machine(99, 1, 1, 9.0)))
     assert report.key(one) != report.key(report.state(1, "0", STATUS | {"isolation": {"level": 0}}, {}, None, MACHINE))
+
+
+def test_a_new_phase_of_the_firmware_is_told_at_once() -> None:
+    soak, good = (FirmwareState(Version(2026, 12, 1), 3, phase) for phase in (Phase.SOAK, Phase.GOOD))
+    one, two = (report.state(1, "0", STATUS, {}, None, MACHINE, phase) for phase in (soak, good))
+    assert report.key(one) != report.key(two) and one.fields()["firmware"]["phase"] == "soak"
+    assert "firmware" not in report.state(1, "0", STATUS, {}, None, MACHINE).fields()
+
+
+def test_settings_hold_the_order_of_firmware(tmp_path: Path) -> None:
+    paths = Paths(state=tmp_path)
+    desired = Desired("vg-" + "a" * 16, 4, 1, 2, firmware=FirmwareOrder(Version(2026, 12, 1), 3))
+    Store(paths).save_settings(desired)
+    kept = json.loads((paths.link / "settings.json").read_bytes())
+    assert kept["firmware"] == {"version": "2026.12.1", "order": 3}
+    assert FirmwareStore(paths).ordered() == (desired.firmware, ())
+    Store(paths).save_settings(replace(desired, firmware=None))
+    assert FirmwareStore(paths).ordered() == (None, ())
 
 
 def test_details_keep_places_and_codes_only() -> None:

@@ -1,4 +1,4 @@
-"""`vigie update base run|once|status`."""
+"""`vigie update base run|once|status`, and for the firmware `vigie update run|status|postpone|resume`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,22 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     once.set_defaults(run=_once)
     status = actions.add_parser("status", help=_("où en sont les mises à jour, et pourquoi"), parents=[common()])
     status.set_defaults(run=_status)
+    run = what.add_parser("run", help=_("lancer le service du système du boîtier"), parents=[common()])
+    run.set_defaults(run=_firmware_run)
+    status = what.add_parser("status", help=_("où en est le système du boîtier, et pourquoi"), parents=[common()])
+    status.set_defaults(run=_firmware_status)
+    postpone = what.add_parser("postpone", help=_("reporter la mise à jour du système"), parents=[common()])
+    postpone.add_argument("--hours", type=_hours, default=24, metavar=_("HEURES"), help=_("de 1 à 168 (24)"))
+    postpone.set_defaults(run=_postpone)
+    resume = what.add_parser("resume", help=_("ne plus reporter"), parents=[common()])
+    resume.set_defaults(run=_resume)
     return parser
+
+
+def _hours(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 168:
+        raise argparse.ArgumentTypeError(_("un nombre d'heures de 1 à 168 est attendu"))
+    return int(text)
 
 
 def _update(args: argparse.Namespace) -> BaseUpdate:
@@ -58,6 +73,81 @@ def _status(args: argparse.Namespace) -> int:
     from vigie.update.store import Store
 
     return _shown(args, Store(load(args.config).paths.update).status())
+
+
+def _firmware_run(args: argparse.Namespace) -> int:
+    import logging
+
+    from vigie.host.boxconfig import load
+    from vigie.host.trusted_clock import TrustedClock
+    from vigie.update.firmware.machine import Machine
+    from vigie.update.firmware.process import Service, main
+    from vigie.update.firmware.rauc import Rauc
+    from vigie.update.firmware.service import Firmware
+    from vigie.update.firmware.source import Source
+    from vigie.update.firmware.store import Store
+
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("tuf").setLevel(logging.WARNING)
+    config = load(args.config)
+    clock = TrustedClock(config)
+    machine = Machine(config, clock)
+    store = Store(config.paths)
+
+    def make(service: Service) -> Firmware:
+        source = Source(config, clock, store.folder)
+        return Firmware(store, clock, machine, source, Rauc(service.alive), service.alive)
+
+    return main(make, config.paths.run_update, machine.slots)
+
+
+def _firmware_status(args: argparse.Namespace) -> int:
+    from vigie.contract.errors import ContractError
+    from vigie.contract.fields import Fields
+    from vigie.contract.firmware import FirmwareState, Phase
+    from vigie.host.boxconfig import load
+    from vigie.update.firmware.store import shown
+    from vigie.update.firmware.texts import sentences
+
+    said = shown(load(args.config).paths)
+    try:
+        state = FirmwareState.from_fields(Fields("firmware", (said or {}).get("state")))
+    except ContractError:
+        output.emit(args, {}, _("Le service des mises à jour du système n'a encore rien dit depuis le démarrage."))
+        return 1
+    said = said or {}
+    lines = list(sentences(state))
+    lines.append(_("Version en service : {version}").format(version=said.get("running", "?")))
+    if isinstance(said.get("percent"), int):
+        lines.append(_("Avancement : {percent} %").format(percent=said["percent"]))
+    if state.phase is Phase.POSTPONED and said.get("until"):
+        lines.append(_("Reportée jusqu'au {when}").format(when=output.moment(said["until"])))
+    if state.tries:
+        lines.append(_("Essais qui ont échoué : {tries}").format(tries=state.tries))
+    lines += [f"! {text}" for text in (said.get("evidence"), said.get("detail")) if text]
+    output.emit(args, said | {"text": " ".join(sentences(state))}, "\n".join(lines))
+    return 1 if state.phase in (Phase.FAILED, Phase.ROLLED_BACK) else 0
+
+
+def _postpone(args: argparse.Namespace) -> int:
+    return _asked(args, f"postpone {args.hours * 3600}", _("La mise à jour est reportée."))
+
+
+def _resume(args: argparse.Namespace) -> int:
+    return _asked(args, "resume", _("La mise à jour n'est plus reportée."))
+
+
+def _asked(args: argparse.Namespace, request: str, done: str) -> int:
+    from vigie.host.boxconfig import load
+    from vigie.update.firmware.process import ask
+
+    answer = ask(load(args.config).paths.run_update, request)
+    if answer is None:
+        text = _("Le service ne répond pas : il n'est pas lancé, ou une installation est en cours.")
+    else:
+        text = done if answer else _("Refusé : rien n'attend, ou cette mise à jour est trop importante.")
+    output.emit(args, {"ok": answer is True, "text": text}, text)
+    return 0 if answer else 1
 
 
 def _shown(args: argparse.Namespace, status: Status) -> int:

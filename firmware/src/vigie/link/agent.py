@@ -17,7 +17,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from vigie import __version__
 from vigie.contract import topics
 from vigie.contract.downward import Announcement, Command, Received
 from vigie.contract.envelope import Upward, new_boot
@@ -29,6 +28,7 @@ from vigie.enrol import credentials
 from vigie.enrol.credentials import Credentials
 from vigie.enrol.errors import NotEnrolled
 from vigie.errors import DaemonError, HostError, UsageError, VigieError
+from vigie.host import software
 from vigie.host.boxconfig import BoxConfig
 from vigie.host.trusted_clock import ClockReader
 from vigie.link import diagnose, machine, report
@@ -45,6 +45,7 @@ from vigie.link.status import StatusFile
 from vigie.link.steering import Steering
 from vigie.link.store import Store
 from vigie.link.wire import Message, Session, Will
+from vigie.update.firmware.store import told
 
 log = logging.getLogger("vigie.link")
 
@@ -374,11 +375,12 @@ class Agent:
             return
         state = report.state(
             self._number,
-            __version__,
+            software.version(),
             self._status,
             self._steering.shown,
             self._steering.refused,
             machine.look(self._config.paths.state),
+            told(self._config.paths),
         )
         now = time.monotonic()
         changed = self._told is None or report.key(state) != report.key(self._told)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vigie.contract.codes import InboundMode
+from vigie.contract.firmware import FirmwareState
 from vigie.contract.upward import ENTRIES_MAX, BaseInForce, DesiredInForce, State
 from vigie.contract.words import Code, DesiredStatus, FilterHealth, Inbound
 
@@ -30,9 +31,10 @@ def state(
     shown: dict[str, Any] | None,
     refused: Code | None,
     machine: Machine,
+    firmware: FirmwareState | None = None,
 ) -> State:
     """The state of the box. status: the filter's, None when it does not answer; shown: its `department-show`; refused:
-    why the latest order was refused."""
+    why the latest order was refused; firmware: what `vigie update run` told last, None before its first order."""
     s = status or {}
     base = _dict(s, "base")
     version = _int(base, "version") or _int(base, "serial")
@@ -56,6 +58,7 @@ def state(
         load=round(machine.load, 2),
         roles_known=any(_dict({"p": p}, "p").get("role") in ("lan", "wan") for p in _list(s, "ports")),
         losses=_int(_dict(s, "outbox"), "lost"),
+        firmware=firmware,
     )
 
 
@@ -76,6 +79,7 @@ def key(state: State) -> tuple[object, ...]:
         state.inbound,
         state.filter,
         state.roles_known,
+        state.firmware,
     )
 
 

@@ -1,7 +1,8 @@
 """The link's files, under `<state>/link`: small, atomic, readable by the page and the updater.
 
 desired.json    the order in force: its envelope, and what was answered
-settings.json   {"v":1, "version", "volunteer", "contact": {phone, name}|null, "hours": [...]|null}
+settings.json   {"v":1, "version", "volunteer", "contact": {phone, name}|null, "hours": [...]|null,
+                "firmware": {version, order}|null}
 commands.json   commands done · session: number of the last connection
 consent.json    written by the page: {"v":1, "at", "until"}: the mairie lets diagnostics be sent until then
 
@@ -106,7 +107,11 @@ class Store:
         s = desired.settings
         contact = None if s.contact is None else {"phone": s.contact.phone, "name": s.contact.name}
         hours = None if s.hours is None else [o.to_dict() for o in s.hours]
-        value = {"v": 1, "version": desired.version, "volunteer": s.volunteer, "contact": contact, "hours": hours}
+        firmware = None if desired.firmware is None else desired.firmware.to_dict()
+        value = {
+            "v": 1, "version": desired.version, "volunteer": s.volunteer, "contact": contact, "hours": hours,
+            "firmware": firmware,
+        }  # fmt: skip
         write_json(self._folder / "settings.json", value)
 
     def load_memory(self) -> Memory:

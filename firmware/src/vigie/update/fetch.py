@@ -119,6 +119,18 @@ class Fetcher(FetcherInterface):
             raise
         path.unlink(missing_ok=True)
 
+    def size(self, url: str) -> int:
+        """Bytes of a file that the server gives in parts (RFC 9110, Range); the first byte alone is asked for. Raises
+        DownloadError and its kin."""
+        with self._deadline(0), self._translated(url), self._response(url, 0, 0) as response:
+            self._success(response, url, {206})
+            said = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
+            if response.status != 206 or said is None:
+                raise FetchError(Code.HTTP, f"{url}: the server does not give parts of a file")
+            for _chunk in self._chunks(response, url, 1):
+                pass
+            return int(said[3])
+
     # ---- files that are resumed --------------------------------------------------------------------------------
 
     def _make_room(self, path: Path, length: int) -> None:
@@ -162,9 +174,9 @@ class Fetcher(FetcherInterface):
     # ---- requests ----------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _response(self, url: str, start: int) -> Iterator[Any]:
+    def _response(self, url: str, start: int, end: int | None = None) -> Iterator[Any]:
         """The answer to a GET; its connection can be used again when all of it was read."""
-        response = self._ask(url, start)
+        response = self._ask(url, start, end)
         self._drained = False
         try:
             yield response
@@ -172,17 +184,17 @@ class Fetcher(FetcherInterface):
             if not self._drained or response.headers.get("Connection", "").lower() == "close":
                 self.close()
 
-    def _ask(self, url: str, start: int) -> Any:
+    def _ask(self, url: str, start: int, end: int | None) -> Any:
         again = self._connection is not None
         try:
-            return self._request(url, start)
+            return self._request(url, start, end)
         except (ConnectionError, http.client.HTTPException):
             self.close()
             if not again or self._late:
                 raise
-            return self._request(url, start)  # the server closed a connection that was kept for the next file
+            return self._request(url, start, end)  # the server closed a connection that was kept for the next file
 
-    def _request(self, url: str, start: int) -> Any:
+    def _request(self, url: str, start: int, end: int | None) -> Any:
         if self._connection is None:
             self._connection = self._connect()
         host, port = self._config.update_host, self._config.ports.https
@@ -191,8 +203,8 @@ class Fetcher(FetcherInterface):
             "Accept-Encoding": "identity",
             "User-Agent": f"vigie/{__version__}",
         }
-        if start:
-            headers["Range"] = f"bytes={start}-"
+        if start or end is not None:
+            headers["Range"] = f"bytes={start}-{'' if end is None else end}"
         self._connection.request(
             "GET", urlsplit(url).path, headers=headers, preload_content=False, decode_content=False
         )

@@ -45,15 +45,17 @@ class Repository:
     What is known goes on: a look that fails half way has kept the metadata that it verified.
     """
 
-    def __init__(self, config: BoxConfig, clock: ClockReader) -> None:
+    def __init__(self, config: BoxConfig, clock: ClockReader, folder: Path | None = None) -> None:
+        """folder: where metadata and downloads are kept, of this user alone; the updater's own by default."""
         paths = config.paths
-        self._folder = paths.update / "tuf"
-        self._download = paths.update / "download"
+        folder = folder or paths.update
+        self._folder = folder / "tuf"
+        self._download = folder / "download"
         self._clock = clock
         self._trusted = paths.trust / ROOT_FILE
         port = "" if config.ports.https == 443 else f":{config.ports.https}"
         self._url = f"https://{config.update_host}{port}/tuf/"
-        self.fetcher = Fetcher(config, clock, paths.update / "partial")
+        self.fetcher = Fetcher(config, clock, folder / "partial")
         self._updater: _Updater | None = None
 
     def __enter__(self) -> Self:
@@ -94,6 +96,15 @@ class Repository:
             self._download.mkdir(parents=True, exist_ok=True)
             self._looked().download_target(info, str(target))
         return target
+
+    def url(self, path: str) -> str:
+        """Address of a file that lies beside the metadata and is bound to it by something else than its digest."""
+        return self._url + path
+
+    def size(self, path: str) -> int:
+        """Bytes of such a file, of which the server gives parts."""
+        with _told(path):
+            return self.fetcher.size(self._url + path)
 
     def clean(self) -> None:
         """Removes what was downloaded."""

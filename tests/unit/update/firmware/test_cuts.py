@@ -61,6 +61,7 @@ STEP = st.one_of(
     st.tuples(st.just("postpone"), st.sampled_from([0, 3600, 90 * 86400])),
     st.tuples(st.just("quiet"), st.integers(0, 1)),
     st.tuples(st.just("panic"), st.just(0)),
+    st.tuples(st.just("rot"), st.just(0)),
 )
 LIMITS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -114,6 +115,11 @@ class Script:
                 box.quiet = bool(value)
             case "panic":
                 box.start(Cause.PANIC)
+            case "rot":  # the slot that is committed is no longer whole
+                other = "B" if box.committed == "A" else "A"
+                if box.slots[other] is not None and box.trial is None:
+                    box.committed = other
+                    box.start(Cause.POWER)
 
 
 def check(box: Box) -> None:
@@ -160,7 +166,7 @@ def test_nothing_wrong_is_ever_installed_and_it_always_ends(
 
 WALK = (
     ("order", 3), ("turn", 9), ("cut", 6), ("wait", 2), ("service", 1), ("postpone", 1), ("quiet", 1), ("panic", 1),
-    ("same", 1), ("withdraw", 1),
+    ("same", 1), ("withdraw", 1), ("rot", 1),
 )  # fmt: skip
 
 

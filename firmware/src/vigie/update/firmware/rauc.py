@@ -108,8 +108,8 @@ class Rauc:
         return asyncio.run(self._connected(work))
 
     async def _connected(self, work: Callable[[MessageBus], Coroutine[Any, Any, T]]) -> T:
-        bus = MessageBus(bus_address=self._address, bus_type=BusType.SYSTEM)
         try:
+            bus = MessageBus(bus_address=self._address, bus_type=BusType.SYSTEM)
             await asyncio.wait_for(bus.connect(), CALL_S)
         except (OSError, TimeoutError, DBusError, ValueError, EOFError) as e:
             raise RaucError(UpdateCode.INSTALL, True, f"D-Bus: cannot be reached ({e})") from e

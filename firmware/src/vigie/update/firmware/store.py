@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from vigie.contract.errors import ContractError
 from vigie.contract.fields import Fields
-from vigie.contract.firmware import NO_RELEASE, FirmwareOrder, FirmwareState, Phase, Version, parse_version
+from vigie.contract.firmware import NO_RELEASE, FirmwareOrder, FirmwareState, Version, parse_version
 from vigie.errors import HostError
 from vigie.host.boxconfig import Paths
 from vigie.host.files import read_json, write_json
@@ -98,11 +98,6 @@ def shown(paths: Paths) -> dict[str, Any] | None:
     with contextlib.suppress(HostError):
         return read_json(paths.run_update / STATUS)
     return None
-
-
-def under_way(phase: Phase) -> bool:
-    """Whether something is being done that a person should not cut."""
-    return phase in (Phase.DOWNLOADING, Phase.INSTALLING, Phase.REBOOT, Phase.SOAK)
 
 
 def _floor(data: dict[str, Any] | None) -> Version:
