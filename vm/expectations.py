@@ -14,7 +14,7 @@ from lab import plan
 from vm import inside
 from vm.office import Trickle, VmOffice
 
-FORWARD_S = 240.0
+FORWARD_S = 600.0
 """how long a start may take before it counts as failed: the figures say how long it took, this only ends the wait"""
 SERVICE_S = 600.0
 ENROL_S = 600.0
@@ -142,7 +142,7 @@ def central_indicator(office: VmOffice) -> str:
 
 def units(office: VmOffice) -> str:
     """systemd is satisfied: nothing failed, nothing waits."""
-    office.until(lambda: inside.settled(office), "no job left in systemd's queue", 120.0)
+    office.until(lambda: inside.settled(office), "no job left in systemd's queue", SERVICE_S)
     state = office.machine.shell("systemctl is-system-running")
     failed = office.machine.shell("systemctl --failed --no-legend --plain").require().out.strip()
     if failed or state.out.strip() != "running":
@@ -165,7 +165,7 @@ def hard_reset(office: VmOffice) -> str:
     probe = office["pc"].must_refuse_fast(plan.CENTRAL.v4, plan.HTTPS, within=3.0)
     if office.base_version() != version:
         raise AssertionError(f"base {office.base_version()} in force after the power cut, was {version}")
-    office.until(office.enrolled, "still enrolled", 120.0)
+    office.until(office.enrolled, "still enrolled", ENROL_S)
     office.until(
         lambda: office.file("/run/vigie/link/link-status.json").get("code") == "connected", "linked again", ENROL_S
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import subprocess
 import time
@@ -24,6 +25,9 @@ DISK_BYTES = 4 << 30
 MACS = ("d8:3a:dd:00:00:02", "d8:3a:dd:00:00:03")
 """of the two ports, in the order in which the box finds them"""
 MARK = "\x1e"
+LATE = re.compile(rf"\A.*{MARK}\w+ \d+\n", re.DOTALL)
+SHELL_S = 300.0
+"""how long an answer may take before the board counts as hung: an emulated one on a busy machine is slow"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ class Shell:
         """Until the board's side says so after a start."""
         self._read_until(f"{MARK}ready 0\n".encode(), seconds)
 
-    def __call__(self, command: str, timeout: float = 60.0) -> Answer:
+    def __call__(self, command: str, timeout: float = SHELL_S) -> Answer:
         if "\n" in command:
             raise VmError(f"a command is one line: {command!r}")
         self._number += 1
@@ -72,7 +76,8 @@ class Shell:
         self._socket.sendall(f"{self._number} {command}\n".encode())
         out = self._read_until(mark.encode(), timeout)
         code = self._read_until(b"\n", timeout)
-        return Answer(command, int(code), out.decode(errors="replace").removesuffix(mark))
+        # The rest of an answer that nobody waited for comes first.
+        return Answer(command, int(code), LATE.sub("", out.decode(errors="replace")))
 
     def _read_until(self, end: bytes, seconds: float) -> bytes:
         """What comes before `end`, which is eaten."""
@@ -190,12 +195,12 @@ class Machine:
             self.qemu.wait(20)
             self.qemu = None
 
-    def boot(self, seconds: float = 240.0) -> None:
+    def boot(self, seconds: float = 600.0) -> None:
         """Power on, and until the shell answers."""
         self.power_on()
         self.wait_shell(seconds)
 
-    def wait_shell(self, seconds: float = 240.0) -> None:
+    def wait_shell(self, seconds: float = 600.0) -> None:
         """Until the shell of this start, or of the restart that is under way, answers."""
         assert self._shell is not None  # noqa: S101 - power_on() was called
         try:
@@ -205,7 +210,7 @@ class Machine:
 
     # -- talking to it ---------------------------------------------------------------------------------------
 
-    def shell(self, command: str, timeout: float = 60.0) -> Answer:
+    def shell(self, command: str, timeout: float = SHELL_S) -> Answer:
         """One command as root."""
         if self._shell is None:
             raise VmError("the board is off")

@@ -16,8 +16,8 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
 STATUS = "cat /run/vigie-guardian/status.json"
 BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 RSS_LIMIT_KB = 4096
-RESET_S = 420.0
-"""for the watchdog's 30 s, the 20 s before, and a start under emulation"""
+WAIT_S = 600.0
+"""how long anything here may take, a reset and an emulated start on a busy machine included, before it counts as hung"""
 BLOCK = "bridge link set dev vgp0 state 0"
 CONFIG = "/etc/vigie/guardian.json"
 
@@ -35,11 +35,11 @@ def shows(board: Machine, lamp: str, *states: str) -> None:
     """Until the lamp shows one of these."""
     lamps = 'json.load(open("/run/vigie-guardian/status.json"))["lamps"]'
     code = f'import json, sys; sys.exit({lamps}["{lamp}"]["state"] not in "{" ".join(states)}".split())'
-    board.wait(f"python3 -c '{code}'", 90)
+    board.wait(f"python3 -c '{code}'", WAIT_S)
 
 
 def test_it_runs_small_and_alone_with_the_watchdog(board: Machine) -> None:
-    board.wait("systemctl is-active vigie-guardian", 60)
+    board.wait("systemctl is-active vigie-guardian", WAIT_S)
     number = pid(board)
     peak = board.shell(f"grep VmHWM /proc/{number}/status").require().out
     assert int(peak.split()[1]) <= RSS_LIMIT_KB, peak
@@ -54,7 +54,7 @@ def test_it_runs_small_and_alone_with_the_watchdog(board: Machine) -> None:
 
 
 def test_its_frames_cross_the_private_bridge(board: Machine) -> None:
-    board.wait(f'{STATUS} | grep \'"evidence": "bridge"\'', 60)
+    board.wait(f'{STATUS} | grep \'"evidence": "bridge"\'', WAIT_S)
     now = status(board)
     assert (now["feeding"], now["mode"], now["bridge"]) == (True, "normal", True), now
     assert now["watchdog"] == {"device": "/dev/watchdog0", "open": True, "timeout_s": 30}
@@ -64,7 +64,7 @@ def test_its_frames_cross_the_private_bridge(board: Machine) -> None:
 
 
 def test_a_stopped_filter_costs_a_lamp(board: Machine) -> None:
-    board.wait("test -e /run/vigie/heartbeat.json", 120)
+    board.wait("test -e /run/vigie/heartbeat.json", WAIT_S)
     shows(board, "protection", "ok", "no-base")
     board.shell("systemctl stop vigie-filter").require()
     shows(board, "protection", "silent")
@@ -80,22 +80,22 @@ def test_an_unplugged_cable_is_shown(board: Machine) -> None:
         assert status(board)["feeding"] is True
     finally:
         board.cable(0, True)
-    board.wait(f"{STATUS} | grep -v no-link", 60)
+    board.wait(f"! {STATUS} | grep -q no-link", WAIT_S)
 
 
 def test_a_press_asks_for_a_self_test(board: Machine) -> None:
-    board.wait("journalctl -b -u vigie-guardian | grep 'button: '", 60)
+    board.wait("journalctl -b -u vigie-guardian | grep 'button: '", WAIT_S)
     board.press("f12", True)
     board.press("f12", False)
-    board.wait("journalctl -b -u vigie-guardian | grep 'request: selftest'", 30)
-    board.wait("test -e /run/vigie-answers/selftest.json", 120)
+    board.wait("journalctl -b -u vigie-guardian | grep 'request: selftest'", WAIT_S)
+    board.wait("test -e /run/vigie-answers/selftest.json", WAIT_S)
 
 
 def test_a_guardian_that_hangs_is_started_again_without_a_reset(board: Machine) -> None:
     boot, number = board.shell(BOOT_ID).out, pid(board)
     board.shell(f"kill -STOP {number}").require()
-    board.wait(f'p=$(systemctl show -P MainPID vigie-guardian); test "$p" != 0 && test "$p" != {number}', 90)
-    board.wait("systemctl is-active vigie-guardian", 60)
+    board.wait(f'p=$(systemctl show -P MainPID vigie-guardian); test "$p" != 0 && test "$p" != {number}', WAIT_S)
+    board.wait("systemctl is-active vigie-guardian", WAIT_S)
     assert board.shell(BOOT_ID).out == boot
 
 
@@ -103,9 +103,9 @@ def reset_by(board: Machine, command: str) -> None:
     """Does something that the hardware answers; until the board is up again."""
     before = board.shell(BOOT_ID).require().out
     board.shell(command).require()
-    board.wait_shell(RESET_S)
+    board.wait_shell(WAIT_S)
     assert board.shell(BOOT_ID).require().out != before
-    board.wait("systemctl is-active vigie-guardian", RESET_S)
+    board.wait("systemctl is-active vigie-guardian", WAIT_S)
 
 
 def test_three_resets_make_it_a_plain_bridge_and_it_tries_again(board: Machine) -> None:
@@ -114,27 +114,27 @@ def test_three_resets_make_it_a_plain_bridge_and_it_tries_again(board: Machine) 
     seen = []
     for command in (stop, BLOCK, stop):
         reset_by(board, command)
-        board.wait(f'{STATUS} | grep \'"reason": "watchdog"\'', 60)
+        board.wait(f'{STATUS} | grep \'"reason": "watchdog"\'', WAIT_S)
         now = status(board)
         seen.append((now["count"], now["mode"]))
     assert seen == [(1, "normal"), (2, "normal"), (3, "plain")]
 
     shows(board, "protection", "plain")
     board.shell("test -e /data/guardian/plain").require()
-    board.wait("! systemctl is-active -q vigie-early && ! systemctl is-active -q vigie-filter", 120)
-    board.wait(f"{STATUS} | grep '\"bridge\": true'", 120)
+    board.wait("! systemctl is-active -q vigie-early && ! systemctl is-active -q vigie-filter", WAIT_S)
+    board.wait(f"{STATUS} | grep '\"bridge\": true'", WAIT_S)
 
     # An hour is a setting: five seconds, for this start.
     board.shell(f"sed '1s/{{/{{\"retry_s\": 5,/' {CONFIG} > /run/guardian.json").require()
     board.shell(f"mount --bind /run/guardian.json {CONFIG}").require()
     board.shell("systemctl restart vigie-guardian").require()
-    board.wait("systemctl is-active -q vigie-early && systemctl is-active -q vigie-filter", 240)
+    board.wait("systemctl is-active -q vigie-early && systemctl is-active -q vigie-filter", WAIT_S)
     board.shell("test ! -e /data/guardian/plain").require()
     assert status(board)["mode"] == "trial"
 
     # As it was: no state, an end in order.
     before = board.shell(BOOT_ID).out
     board.shell("rm -f /data/guardian/state.json; systemctl --no-block reboot").require()
-    board.wait_shell(RESET_S)
+    board.wait_shell(WAIT_S)
     assert board.shell(BOOT_ID).out != before
-    board.wait(f'{STATUS} | grep \'"mode": "normal"\'', 120)
+    board.wait(f'{STATUS} | grep \'"mode": "normal"\'', WAIT_S)
