@@ -17,7 +17,7 @@ STATUS = "cat /run/vigie-guardian/status.json"
 BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 RSS_LIMIT_KB = 4096
 WAIT_S = 600.0
-"""how long anything here may take, a reset and an emulated start on a busy machine included, before it counts as hung"""
+"""how long anything here may take, a reset and an emulated start included, before it counts as hung"""
 BLOCK = "bridge link set dev vgp0 state 0"
 CONFIG = "/etc/vigie/guardian.json"
 
