@@ -30,14 +30,15 @@ VIGIE_BPF_POST_RSYNC_HOOKS += VIGIE_BPF_COPY_LICENSES
 
 # The compiler proper: `clang` is Buildroot's wrapper, which adds the target processor's options. libbpf's own
 # <linux/bpf.h> comes first, as the toolchain's may be older than the box's kernel.
-VIGIE_BPF_INCLUDES = -I$(STAGING_DIR)/usr/include/bpf -I$(STAGING_DIR)/usr/include
+VIGIE_BPF_UAPI = -isystem $(STAGING_DIR)/usr/include/bpf
+VIGIE_BPF_INCLUDES = $(VIGIE_BPF_UAPI) -isystem $(STAGING_DIR)/usr/include
 VIGIE_BPF_MAKE_OPTS = \
 	OUT=$(@D)/target \
 	CLANG=$(HOST_DIR)/bin/clang-$(CLANG_VERSION_MAJOR).br_real \
 	STRIP=$(HOST_DIR)/bin/llvm-strip \
 	ARCH_INCLUDE="-nostdlibinc $(VIGIE_BPF_INCLUDES)" \
 	CC="$(TARGET_CC)" \
-	CFLAGS="$(TARGET_CFLAGS) $(VIGIE_BPF_INCLUDES)" \
+	CFLAGS="$(TARGET_CFLAGS) $(VIGIE_BPF_UAPI)" \
 	LDFLAGS="$(TARGET_LDFLAGS)"
 
 define VIGIE_BPF_BUILD_CMDS
