@@ -19,7 +19,7 @@ from vigie_department import texts
 from vigie_department.errors import DepartmentError
 from vigie_department.texts import _
 
-ROOMS: Final = ("ops", "console", "base", "signer", "broker")
+ROOMS: Final = ("ops", "console", "base", "rollout", "signer", "broker")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -150,6 +150,26 @@ class TestState:
         status = BoxStatus.objects.get()
         assert (status.online, status.session) == (False, 3)
 
+    def test_how_far_an_update_is(self) -> None:
+        store, box = Store(), Outbox(BOX)
+        told = {
+            "version": "2026.11.1", "order": 4, "phase": "rolled-back", "code": "unhealthy", "check": "forward",
+            "tries": 1, "floor": "2026.9.1",
+        }  # fmt: skip
+        store.write(items(box.message("state", state(1, firmware=told))))
+        row = BoxStatus.objects.values(*(f"firmware_{name}" for name in told)).get()
+        assert row == {f"firmware_{name}": value for name, value in told.items()}
+        store.write(items(box.message("state", state(1))))
+        assert BoxStatus.objects.get().firmware_phase == ""
+
+    def test_a_last_will_that_comes_again_is_no_sign_of_life(self) -> None:
+        """It is retained: the broker gives it to each new subscription."""
+        now = timezone.now()
+        box = Outbox(BOX)
+        Store().write(items(box.message("state", state(1))), now - timedelta(days=30))
+        Store().write(items(box.message("state", {"online": False, "session": 1})), now)
+        assert BoxStatus.objects.get().seen == now - timedelta(days=30)
+
     def test_a_state_is_not_confirmed(self) -> None:
         assert Store().write(items(Outbox(BOX).message("state", state()))) == {}
         assert not Receipt.objects.exists()

@@ -172,3 +172,36 @@ def _bytes(payload: dict[str, Any]) -> bytes:
     from vigie.contract import strictjson
 
     return strictjson.dumps(payload)
+
+
+def test_orders_to_install_are_paced_and_only_new_ones_count(bench: Bench) -> None:
+    def told(n: int, version: int, order: int = 1, release: str = "2026.11.1") -> dict[str, Any]:
+        return bench.desired(box(n), version) | {"firmware": {"version": release, "order": order}}
+
+    bench.restart(firmware_burst=3, firmware_per_hour=60)
+    for n in range(3):
+        bench.sign(told(n, 1))
+    with pytest.raises(RateError, match=r"`firmware`; the next one in 60 s"):
+        bench.sign(told(3, 1))
+    # renewed, with another exception, or taken back: no news, and never held up; also after a restart
+    bench.sign(told(0, 2))
+    bench.restart()
+    bench.sign(told(1, 2))
+    bench.sign(bench.desired(box(2), 2))
+    bench.sign(bench.desired(box(3), 1))
+    bench.sign(told(2, 3))
+    for again in (told(0, 3, order=2), told(0, 3, release="2026.11.2")):
+        with pytest.raises(RateError):
+            bench.sign(again)
+    bench.clock.now += 60
+    bench.sign(told(3, 2) | {"issued": int(bench.clock.now)})
+
+
+def test_the_last_order_is_in_a_checkpoint_too(bench: Bench) -> None:
+    bench.segment_records = 4
+    bench.restart(firmware_burst=1, firmware_per_hour=60)
+    firmware = {"firmware": {"version": "2026.11.1", "order": 1}}
+    for version in range(1, 12):
+        bench.sign(bench.desired(box(1), version) | firmware)
+    bench.restart()
+    bench.sign(bench.desired(box(1), 12) | firmware)

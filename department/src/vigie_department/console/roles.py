@@ -26,10 +26,13 @@ _READ: Final = (
     "desiredstate",
     "essentialservice",
     "exceptionrequest",
+    "freeze",
     "isolation",
     "neverblock",
     "policyexception",
     "quarantine",
+    "rollout",
+    "rolloutbox",
 )
 _READER: Final = frozenset(f"view_{name}" for name in _READ)
 _OPERATOR: Final = _READER | {

@@ -38,6 +38,15 @@ _ALERT_COLUMNS: Final = (
     "handled_by",
 )
 _ALERT_GROWS: Final = ("seq", "sent", "clock", "severity", "count", "first", "last", "incident")
+_FIRMWARE_COLUMNS: Final = (
+    "firmware_version",
+    "firmware_order",
+    "firmware_phase",
+    "firmware_code",
+    "firmware_check",
+    "firmware_tries",
+    "firmware_floor",
+)
 _STATE_COLUMNS: Final = (
     "box_id",
     "online",
@@ -62,6 +71,7 @@ _STATE_COLUMNS: Final = (
     "load",
     "roles_known",
     "losses",
+    *_FIRMWARE_COLUMNS,
 )
 
 
@@ -125,6 +135,7 @@ OFFLINE: Final = (
         *("box_id", "online", "session", "state_seq", "seen"),
         *("desired_status", "desired_refused", "isolation", "quarantined", "exceptions", "inbound", "filter"),
         *("version", "losses"),
+        *_FIRMWARE_COLUMNS,
     ),
     "ON CONFLICT (box_id) DO UPDATE SET online = excluded.online, session = excluded.session, "
     "state_seq = CASE WHEN console_boxstatus.session < excluded.session THEN 0 ELSE console_boxstatus.state_seq END "

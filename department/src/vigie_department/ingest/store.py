@@ -11,6 +11,8 @@ from typing import Any, Final
 from django.db import connection, transaction
 from django.utils import timezone
 
+from vigie.contract.firmware import FirmwareState
+from vigie.contract.upward import Offline
 from vigie.contract.words import Result
 from vigie_department.console.models import (
     Aside,
@@ -129,7 +131,9 @@ class Store:
         if isinstance(item, Poison):
             batch.poison.append(item)
             return
-        batch.seen.add(item.box)
+        if not isinstance(item.message.body, Offline):
+            # a last will is retained: each subscription brings it again, and the box is no nearer for that
+            batch.seen.add(item.box)
         batch.rows.add(item.box, item.message, now)
         batch.totals.rows += 1
 
@@ -300,8 +304,24 @@ def _state(box: str, message: Any, state: Any, now: datetime) -> tuple[Any, ...]
         state.load,
         state.roles_known,
         state.losses,
+        *_firmware(state.firmware),
+    )
+
+
+def _firmware(told: FirmwareState | None) -> tuple[Any, ...]:
+    """Columns `firmware_*`: version, order, phase, code, check, tries, floor."""
+    if told is None:
+        return ("", 0, "", "", "", 0, "")
+    return (
+        str(told.version or ""),
+        told.order,
+        told.phase.value,
+        told.code.value if told.code else "",
+        told.check.value if told.check else "",
+        told.tries,
+        str(told.floor or ""),
     )
 
 
 def _offline(box: str, session: int) -> tuple[Any, ...]:
-    return (box, False, session, 0, None, "", "", 0, 0, 0, "", "", "", 0)
+    return (box, False, session, 0, None, "", "", 0, 0, 0, "", "", "", 0, *_firmware(None))

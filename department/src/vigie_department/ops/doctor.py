@@ -349,6 +349,14 @@ def _documents(_config: Config) -> Iterator[Finding]:
     )
 
 
+def _rollout(_config: Config) -> Iterator[Finding]:
+    """A rollout that stopped itself, or that nothing moves any more."""
+    from vigie_department.rollout import status
+
+    for alarm in status.alarms():
+        yield Finding("rollout", not alarm.todo, alarm.text, alarm.todo)
+
+
 def _backup(config: Config) -> Iterator[Finding]:
     from vigie_department.ops import backup
 
@@ -371,6 +379,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     _database,
     _ingest,
     _documents,
+    _rollout,
     _broker,
     _revocations,
     _web,

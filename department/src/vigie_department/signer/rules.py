@@ -83,6 +83,18 @@ def hold_of(desired: Desired) -> float:
     return max(ends, default=0.0)
 
 
+def new_firmware(state: State, desired: Desired) -> list[str | int] | None:
+    """[version, order] when the document tells its box to install something that it was not told before.
+
+    Said again (another exception, a renewal) or taken back it is no news. Order by order this is paced, so that a
+    console that was taken over cannot send the whole fleet into a restart at once.
+    """
+    if desired.firmware is None:
+        return None
+    told: list[str | int] = [str(desired.firmware.version), desired.firmware.order]
+    return None if state.firmware.get(desired.box) == told else told
+
+
 def check_command(command: Command, *, now: float) -> None:
     """RuleError."""
     if abs(command.issued - now) > SKEW_S:

@@ -50,7 +50,7 @@ def rates_of(settings: SignerSettings) -> dict[str, Rate]:
     """Bucket sizes by kind of signature."""
     return {
         kind: Rate(getattr(settings, f"{kind}_burst"), getattr(settings, f"{kind}_per_hour"))
-        for kind in ("desired", "command", "publish", "refresh", "revert", "request")
+        for kind in ("desired", "firmware", "command", "publish", "refresh", "revert", "request")
     }
 
 
@@ -97,9 +97,14 @@ class Service:
         desired = Desired.from_bytes(envelope.payload)
         second = self._steering.second_signed(envelope)
         held = rules.check_desired(self._state, desired, second_signed=second, now=now)
-        self._check_rate("desired", now)
+        takes = ["desired"]
+        facts: Answer = {"box": desired.box, "version": desired.version, "takes": takes}
+        if (told := rules.new_firmware(self._state, desired)) is not None:
+            takes.append("firmware")
+            facts["firmware"] = told
+        for kind in takes:
+            self._check_rate(kind, now)
         signed = self._sign(envelope)
-        facts: Answer = {"box": desired.box, "version": desired.version, "takes": ["desired"]}
         if held:
             facts["held"] = held
         if second:

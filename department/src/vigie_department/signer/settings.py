@@ -13,6 +13,9 @@ class SignerSettings:
     desired_per_hour: int = 2000
     command_burst: int = 200
     command_per_hour: int = 600
+    firmware_burst: int = 30
+    firmware_per_hour: int = 60
+    """boxes told to install another release: the fleet takes half a day, whoever asks"""
     publish_burst: int = 30
     publish_per_hour: int = 12
     refresh_burst: int = 20

@@ -41,11 +41,13 @@ class Request:
 class State:
     """desired: box -> highest version signed. held: box -> end of its isolation or quarantine as signed.
 
+    firmware: box -> [version, number] of the last order to install that was signed for it.
     operators: name -> public key, hex. releases: version -> what was signed. buckets: kind of signature -> its bucket.
     """
 
     desired: dict[str, int] = field(default_factory=dict)
     held: dict[str, float] = field(default_factory=dict)
+    firmware: dict[str, list[str | int]] = field(default_factory=dict)
     operators: dict[str, str] = field(default_factory=dict)
     requests: dict[str, Request] = field(default_factory=dict)
     releases: dict[int, Release] = field(default_factory=dict)
@@ -82,6 +84,8 @@ class State:
     def _desired(self, facts: Mapping[str, Any], at: float) -> None:
         box = facts["box"]
         self.desired[box] = facts["version"]
+        if "firmware" in facts:
+            self.firmware[box] = facts["firmware"]
         self.held = {b: until for b, until in self.held.items() if until > at}
         # An order that was signed can be kept back and played later: it counts until its end, whatever came after.
         if facts.get("held", 0) > max(at, self.held.get(box, 0)):
@@ -109,6 +113,7 @@ class State:
         return {
             "desired": self.desired,
             "held": self.held,
+            "firmware": self.firmware,
             "operators": self.operators,
             "requests": {i: asdict(r) for i, r in self.requests.items()},
             "releases": {str(v): asdict(r) for v, r in self.releases.items()},
@@ -119,6 +124,8 @@ class State:
     def _restore(self, facts: Mapping[str, Any]) -> None:
         self.desired = dict(facts["desired"])
         self.held = dict(facts["held"])
+        # checkpoints of versions before the first firmware order have none
+        self.firmware = dict(facts.get("firmware", {}))
         self.operators = dict(facts["operators"])
         self.requests = {i: Request(**r) for i, r in facts["requests"].items()}
         self.releases = {int(v): Release(**r) for v, r in facts["releases"].items()}

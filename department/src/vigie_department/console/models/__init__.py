@@ -13,6 +13,7 @@ from vigie_department.console.models.orders import (
 )
 from vigie_department.console.models.records import Aside, AuditEntry, Cursor, Outgoing, Receipt
 from vigie_department.console.models.reports import Alert, Counter, Diagnostic, ExceptionRequest, Observation
+from vigie_department.console.models.rollouts import FirmwareOrder, Freeze, Rollout, RolloutBox
 
 __all__ = [
     "Alert",
@@ -31,6 +32,8 @@ __all__ = [
     "Diagnostic",
     "EssentialService",
     "ExceptionRequest",
+    "FirmwareOrder",
+    "Freeze",
     "Isolation",
     "NeverBlock",
     "Observation",
@@ -38,4 +41,6 @@ __all__ = [
     "PolicyException",
     "Quarantine",
     "Receipt",
+    "Rollout",
+    "RolloutBox",
 ]

@@ -128,6 +128,14 @@ class BoxStatus(models.Model):
     load = models.FloatField(_("charge"), null=True)
     roles_known = models.BooleanField(_("sens des câbles connu"), null=True)
     losses = models.BigIntegerField(_("lignes perdues"), default=0)
+    # of `state.firmware`; empty while the box had no order
+    firmware_version = models.CharField(_("mise à jour ordonnée"), max_length=12, blank=True, default="")
+    firmware_order = models.BigIntegerField(_("numéro de son ordre"), default=0)
+    firmware_phase = models.CharField(_("mise à jour"), max_length=12, blank=True, default="")
+    firmware_code = models.CharField(_("code de mise à jour"), max_length=24, blank=True, default="")
+    firmware_check = models.CharField(_("contrôle échoué"), max_length=12, blank=True, default="")
+    firmware_tries = models.IntegerField(_("essais échoués"), default=0)
+    firmware_floor = models.CharField(_("version minimale"), max_length=12, blank=True, default="")
 
     class Meta:
         verbose_name = _("état")

@@ -34,6 +34,7 @@ def shell() -> Actor:
 AUTHORITY = Actor("authority")
 INGEST = Actor("ingest")
 PUBLISHER = Actor("publisher")
+ROLLOUT = Actor("rollout")
 
 
 def record(actor: Actor, action: str, what: models.Model | None = None, *, box: str = "", **detail: Any) -> AuditEntry:

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from vigie.contract import topics
 from vigie.contract.downward import Contact, Essential, Exemption, Isolation, Quarantine, Settings
+from vigie.contract.firmware import FirmwareOrder, parse_version
 from vigie.contract.words import Code, Inbound, Order, Proto, RuleAction
 from vigie_department.config import Config
 from vigie_department.console import outgoing
@@ -26,6 +27,7 @@ from vigie_department.console.models import (
     NeverBlock,
     PolicyException,
 )
+from vigie_department.console.models import FirmwareOrder as FirmwareOrderRow
 from vigie_department.console.models import Isolation as IsolationOrder
 from vigie_department.console.models import Quarantine as QuarantineOrder
 from vigie_department.console.services import audit, document, opening
@@ -116,7 +118,14 @@ def gather(box: Box, now: datetime, mass: Iterable[str] | None = None) -> docume
             hours=hours or None,
         ),
         mass=None if mass is None else list(mass),
+        firmware=_firmware(box),
     )
+
+
+def _firmware(box: Box) -> FirmwareOrder | None:
+    """The release that a rollout wants on it, while it wants one."""
+    row = FirmwareOrderRow.objects.filter(box=box).exclude(version="").first()
+    return None if row is None else FirmwareOrder(parse_version(row.version), row.order)
 
 
 def next_version(box: Box) -> int:

@@ -19,6 +19,7 @@ from vigie.contract.downward import (
     Quarantine,
     Settings,
 )
+from vigie.contract.firmware import FirmwareOrder
 from vigie_department.errors import StateError
 from vigie_department.texts import _
 
@@ -36,6 +37,7 @@ class Wanted:
     quarantines: Sequence[Quarantine] = ()
     settings: Settings = field(default_factory=Settings)
     mass: Sequence[str] | None = None
+    firmware: FirmwareOrder | None = None
 
 
 def state(wanted: Wanted, *, version: int, issued: int, expires: int) -> Desired:
@@ -71,6 +73,7 @@ def state(wanted: Wanted, *, version: int, issued: int, expires: int) -> Desired
         quarantine=tuple(quarantine[device] for device in sorted(quarantine)),
         settings=wanted.settings,
         mass=None if wanted.mass is None else tuple(sorted(set(wanted.mass))),
+        firmware=wanted.firmware,
     )
     _fits(desired)
     return desired

@@ -79,6 +79,12 @@ def _command(value: Any) -> str:
 
 # in the order of reading
 _SAY: Final[dict[str, Callable[[Any], str]]] = {
+    "firmware": str,
+    "wave": lambda value: _part(_("vague"), value),
+    "code": words.update_code,
+    "check": lambda value: _part(_("contrôle :"), words.update_check(str(value))),
+    "first": lambda value: _part(_("du"), moment(value)),
+    "last": lambda value: _part(_("au"), moment(value)),
     "effect": _effect,
     "target": str,
     "indicator": str,
@@ -133,6 +139,7 @@ def _occasion(reason: str) -> str:
         "neverblock": lambda: _("protection de {name} retirée").format(name=rest),
         "essential": lambda: _("service essentiel {name}").format(name=rest),
         "commune": lambda: _("commune"),
+        "firmware": lambda: _("logiciel {version}").format(version=rest) if rest else _("mise à jour retirée"),
         "settings": lambda: _("réglages"),
         "enrolled": lambda: _("inscription"),
         "replaces": lambda: _("à la place de {box}").format(box=rest),

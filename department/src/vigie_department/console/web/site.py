@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from vigie.contract.words import FilterHealth
-from vigie_department.console.models import Alert, BaseRelease, Box, BoxStatus, ExceptionRequest
+from vigie_department.console.models import Alert, BaseRelease, Box, BoxStatus, ExceptionRequest, Rollout
 from vigie_department.console.web.login import LoginForm
 
 UNWELL: Final = (FilterHealth.DEGRADED.value, FilterHealth.DOWN.value)
@@ -28,7 +28,7 @@ GROUPS: Final = (
         gettext_lazy("Décisions et suivi"),
         (
             *("Isolation", "Quarantine", "NeverBlock", "EssentialService", "Command", "Diagnostic"),
-            *("BaseRelease", "AuditEntry", "User"),
+            *("BaseRelease", "Rollout", "RolloutBox", "Freeze", "AuditEntry", "User"),
         ),
     ),
 )
@@ -90,6 +90,8 @@ def summary(request: HttpRequest) -> list[dict[str, Any]]:
     serious = Alert.objects.filter(handled=None, severity__gte=Alert.Severity.MEDIUM, received__gte=day).count()
     requests = ExceptionRequest.objects.filter(state=ExceptionRequest.State.OPEN).count()
     base = BaseRelease.objects.filter(stage__in=("wave", "all")).order_by("-version").first()
+    rollout = Rollout.objects.filter(stage__in=("running", "paused", "stopped")).first()
+    stopped = rollout is not None and rollout.stage == Rollout.Stage.STOPPED
     box = "console_box_changelist"
     counted = {"state__in": ",".join(states)}
     connected = {**counted, "status__online__exact": "1"}
@@ -117,6 +119,7 @@ def summary(request: HttpRequest) -> list[dict[str, Any]]:
             {"state__exact": str(ExceptionRequest.State.OPEN.value)},
         ),
         (_("base toxique"), base.version if base else "-", False, "console_baserelease_changelist", {}),
+        (_("déploiement du logiciel"), str(rollout) if rollout else "-", stopped, "console_rollout_changelist", {}),
     ]
     return [
         {"label": label, "value": value, "bad": bad, "url": url, "query": urlencode(query)}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from vigie.contract.codes import Category, DeviceClass, Direction
+from vigie.contract.firmware import Check, Phase, UpdateCode
 from vigie.contract.words import DesiredStatus, FilterHealth, Inbound, Op, Result
 from vigie_department.console import roles
+from vigie_department.rollout.engine import NO_WAY
 from vigie_department.texts import _
 
 
@@ -191,6 +193,66 @@ def op(name: str) -> str:
     return known.get(name, name)
 
 
+def update_phase(name: str) -> str:
+    """How far a box is with an update."""
+    known: dict[str, str] = {
+        Phase.IDLE: _("rien à faire"),
+        Phase.WAITING: _("attend son moment"),
+        Phase.POSTPONED: _("reportée par la mairie"),
+        Phase.DOWNLOADING: _("téléchargement"),
+        Phase.INSTALLING: _("installation"),
+        Phase.REBOOT: _("va redémarrer"),
+        Phase.SOAK: _("nouveau système à l'essai"),
+        Phase.GOOD: _("installée"),
+        Phase.ROLLED_BACK: _("revenu à l'ancien système"),
+        Phase.FAILED: _("échec"),
+    }
+    return known.get(name, name or "-")
+
+
+def update_code(name: str) -> str:
+    """Why an update waits or failed."""
+    known: dict[str, str] = {
+        UpdateCode.NO_SPACE: _("plus de place"),
+        UpdateCode.BAD_SIGNATURE: _("signature fausse"),
+        UpdateCode.OTHER_BOARD: _("pas pour cette carte"),
+        UpdateCode.OLDER: _("version plus ancienne"),
+        UpdateCode.STEP_MISSING: _("une version intermédiaire manque"),
+        UpdateCode.UNKNOWN_VERSION: _("version absente du dépôt"),
+        UpdateCode.FROZEN: _("dépôt figé"),
+        UpdateCode.EXPIRED: _("métadonnées expirées"),
+        UpdateCode.TOO_LARGE: _("trop gros"),
+        UpdateCode.TRUNCATED: _("fichier tronqué"),
+        UpdateCode.MISMATCH: _("ce n'est pas le fichier annoncé"),
+        UpdateCode.NO_NETWORK: _("pas de réseau"),
+        UpdateCode.CLOCK: _("heure inconnue"),
+        UpdateCode.EARLY: _("trop tôt"),
+        UpdateCode.WINDOW: _("hors des heures permises"),
+        UpdateCode.TRIES_SPENT: _("essais épuisés"),
+        UpdateCode.INSTALL: _("l'écriture a échoué"),
+        UpdateCode.UNHEALTHY: _("un contrôle a échoué"),
+        UpdateCode.NOT_STARTED: _("le nouveau système n'a pas démarré"),
+        UpdateCode.ACTIVATION_LOST: _("redémarrage sans changement de système"),
+        NO_WAY: _("aucune version publiée n'y mène"),
+    }
+    return known.get(name, name or "-")
+
+
+def update_check(name: str) -> str:
+    """What a new system did not manage."""
+    known: dict[str, str] = {
+        Check.FORWARD: _("laisser passer le trafic"),
+        Check.DATAPATH: _("filtrage en service"),
+        Check.BASE: _("base toxique chargée"),
+        Check.LINK: _("lien avec le département"),
+        Check.DISK: _("disque"),
+        Check.MEMORY: _("mémoire"),
+        Check.SELFTEST: _("autotest"),
+        Check.TIME: _("heure"),
+    }
+    return known.get(name, name or "-")
+
+
 def action(name: str) -> str:
     """An audit entry's action, for people who read a box's history."""
     return {
@@ -230,6 +292,24 @@ def action(name: str) -> str:
         "command.self-test": _("autotest demandé"),
         "command.diagnostics": _("diagnostic demandé"),
         "command.restart": _("redémarrage demandé"),
+        "firmware.order": _("mise à jour ordonnée"),
+        "firmware.withdraw": _("ordre de mise à jour retiré"),
+        "firmware.good": _("mise à jour installée"),
+        "firmware.failed": _("mise à jour en échec"),
+        "firmware.silent": _("muet depuis l'ordre de mise à jour"),
+        "firmware.late": _("mise à jour trop longue"),
+        "firmware.absent": _("absent, sera mis à jour à son retour"),
+        "firmware.left": _("retiré du déploiement"),
+        "rollout.plan": _("déploiement prévu"),
+        "rollout.start": _("déploiement commencé"),
+        "rollout.pause": _("déploiement suspendu"),
+        "rollout.resume": _("déploiement repris"),
+        "rollout.abort": _("déploiement abandonné"),
+        "rollout.wave": _("vague suivante"),
+        "rollout.stop": _("déploiement arrêté, trop d'échecs"),
+        "rollout.done": _("déploiement terminé"),
+        "freeze.add": _("gel des mises à jour prévu"),
+        "freeze.remove": _("gel des mises à jour annulé"),
         "neverblock.add": _("protection ajoutée"),
         "neverblock.remove": _("protection retirée"),
         "essential.add": _("service essentiel ajouté"),
