@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.support.simboard import Bench, SimBoard, make_image
+from vigie.contract.bench import Test
+from vigie.contract.identity import box_id
 from vigie_provisioning.factory import image as images
 from vigie_provisioning.factory.disks import Disks
 from vigie_provisioning.factory.flash import Device, Target
@@ -19,6 +22,7 @@ from vigie_provisioning.factory.jobstore import JobStore
 from vigie_provisioning.factory.screen import Bar
 from vigie_provisioning.factory.station import Run, Station
 from vigie_provisioning.factory.stationconfig import StationConfig
+from vigie_provisioning.factory.steps import Step
 from vigie_provisioning.register import Entry, read_register
 
 DOMAIN = "vigie.lab"
@@ -135,3 +139,21 @@ def board(tmp_path: Path, workshop: Workshop) -> Iterator[SimBoard]:
 def person(board: SimBoard) -> Person:
     """Plugs and switches the one board as told."""
     return Person(hands=[("Branchez une carte", board.to_usb), ("Retirez le cavalier", board.on)])
+
+
+def is_finished(workshop: Workshop, board: SimBoard, job: Job, person: Person) -> None:
+    """A board that left the bench is one line of the register, its own key, its own label, and in service."""
+    assert job.step is Step.DONE, person.heard
+    (entry,) = (entry for entry in workshop.entries() if entry.serial == job.serial)
+    label = json.loads(board.identity("box.json") or b"{}")
+    assert (entry.serial, entry.claim_id, entry.public) == (label["serial"], label["claim_id"], job.public)
+    assert (entry.image, entry.box) == (label["image"], box_id(job.public))
+    assert b"PRIVATE KEY" in (board.identity("identity.key") or b"")
+    assert set(job.tests) == set(Test)
+    assert (workshop.folder / "state/labels" / f"{job.serial}.pdf").read_bytes().startswith(b"%PDF-")
+    assert (workshop.folder / "state/labels" / f"{job.serial}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def interrupt() -> None:
+    """Ctrl-C."""
+    raise KeyboardInterrupt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import secrets
@@ -57,7 +58,7 @@ def append(path: Path, key: Ed25519PrivateKey, operator: str, department: str, a
             mended = _mend(path, fd, text, 0) if text else ""
             text = header_line(key, operator, secrets.token_hex(16), department, now)
             read_register(text, None, path)
-            _write(fd, text)
+            _write(path, fd, text)
             sync_folder(path.parent)
         register = read_register(text, None, path)
         if register.torn:
@@ -82,7 +83,7 @@ def append(path: Path, key: Ed25519PrivateKey, operator: str, department: str, a
         )
         # Read as the authority will: a duplicate or a malformed field is refused before anything is written.
         after = read_register(text + line, None, path)
-        _write(fd, line)
+        _write(path, fd, line)
         return Added(after.entries[-1], False, mended)
 
 
@@ -97,7 +98,7 @@ def _finish(path: Path, fd: int, text: bytes, register: Register) -> tuple[bytes
         kept = text[: len(text) - len(register.torn)]
         mended = _mend(path, fd, register.torn, len(kept))
         return kept, read_register(kept, None, path), mended
-    _write(fd, b"\n")
+    _write(path, fd, b"\n")
     return text + b"\n", whole, "the end of the last line was missing and was added"
 
 
@@ -134,8 +135,16 @@ def _read(fd: int) -> bytes:
     return b"".join(parts)
 
 
-def _write(fd: int, line: bytes) -> None:
-    done = 0
-    while done < len(line):
-        done += os.write(fd, line[done:])
-    os.fsync(fd)
+def _write(path: Path, fd: int, line: bytes) -> None:
+    """All of it, on the disk; or none of it, and ProvisioningError."""
+    before = os.fstat(fd).st_size
+    try:
+        done = 0
+        while done < len(line):
+            done += os.write(fd, line[done:])
+        os.fsync(fd)
+    except OSError as e:
+        with contextlib.suppress(OSError):  # what is left of a line is put aside by the next registration
+            os.ftruncate(fd, before)
+        reason = f"cannot be written ({e.strerror}); nothing was registered"
+        raise ProvisioningError(f"{path}: {reason}: check space and the disk, then go on") from e

@@ -102,7 +102,7 @@ def holds_identity(image: Image, disk: Disk, target: Target) -> bool:
         found = ext(lambda at, n: target.pread(n, at), there.start)
         if found is not None and found.mounted:
             reason = "carries an identity in a place where this image has none"
-            raise DiskError(f"{disk.name}: {reason}; it comes from another layout: --erase-identity begins it again")
+            raise DiskError(f"{disk.name}: {reason}; `vigie-factory again` begins that board again")
     found = ext(lambda at, n: target.pread(n, at), image.identity.start)
     return found is not None and found.label == LABEL and found.mounted
 

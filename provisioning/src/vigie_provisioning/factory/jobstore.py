@@ -54,7 +54,7 @@ class JobStore:
     @contextmanager
     def claim(self, chip: str) -> Iterator[None]:
         """While it lasts, no other station touches the board. BusyError when one does already."""
-        fd = os.open(self.folder / "locks" / chip, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fd = lock_file(self.folder / "locks" / chip)
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,3 +84,11 @@ class JobStore:
 
     def _job(self, chip: str) -> Path:
         return self.folder / "jobs" / f"{chip}.json"
+
+
+def lock_file(path: Path) -> int:
+    """The open file that a lock is taken on. ProvisioningError when it cannot be made."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as e:
+        raise ProvisioningError(f"{path}: cannot be opened ({e.strerror}); check space and rights") from e

@@ -79,6 +79,10 @@ class Line:
         self._number = 0
         self._boot = ""
 
+    def open(self) -> None:
+        """Takes the port now. BusyError, or LineLost with the reason: later, a port that is away is waited for."""
+        self._open()
+
     def close(self) -> None:
         """Lets go of the port."""
         if self._serial is not None:
@@ -149,7 +153,7 @@ class Line:
             except (serial.SerialException, OSError, ValueError) as e:
                 if isinstance(e, OSError) and e.errno in (errno.EAGAIN, errno.EBUSY):
                     raise BusyError(f"{self.port}: another program has it; one station a port") from e
-                raise LineLost(f"{self.port}: cannot be opened ({e}); is the adapter plugged in?") from e
+                raise LineLost(f"{self.port}: cannot be opened ({e}); adapter plugged in, group dialout?") from e
             self._decoder = Decoder(Side.STATION)
         return self._serial
 

@@ -7,34 +7,30 @@ Nothing is remembered outside the job's file and the register, so a station can 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import fcntl
 import os
 import secrets
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from vigie.contract.bench import Hello, State
 from vigie.contract.identity import claim_id
-from vigie_provisioning.errors import BusyError, ProvisioningError, RegisterError
-from vigie_provisioning.factory import board, book, flash, label, words
+from vigie_provisioning.errors import BusyError, ProvisioningError
+from vigie_provisioning.factory import board, flash, paper, words
 from vigie_provisioning.factory.board import Park
 from vigie_provisioning.factory.disks import Disk, DiskError, Disks
 from vigie_provisioning.factory.image import Image
 from vigie_provisioning.factory.jobs import Job
-from vigie_provisioning.factory.jobstore import JobStore
+from vigie_provisioning.factory.jobstore import JobStore, lock_file
 from vigie_provisioning.factory.line import BoardReset, Line, LineLost, Refused, Timing
+from vigie_provisioning.factory.registrar import Registrar
 from vigie_provisioning.factory.screen import Screen
 from vigie_provisioning.factory.stationconfig import StationConfig
 from vigie_provisioning.factory.steps import Action, Event, Step, reached
-from vigie_provisioning.files import read_bounded, write_atomic
 from vigie_provisioning.i18n import _
-from vigie_provisioning.register import REGISTER_MAX, Entry, Register, read_register
 
 ATTEMPTS: Final = 5
 """Times in a row that the line may break at one step before the board is put aside."""
@@ -63,17 +59,21 @@ class Station:
     ) -> None:
         self._config = config
         self._image = image
-        self._key = key
         self._screen = screen
         self._disks = disks
         self._now = now
-        self._run = run or command
+        self._run = run or paper.command
         self._target = target
         self._store = store or JobStore(config.state)
+        self._registrar = Registrar(config, key, screen, now)
         self._chip = ""
         self._line = Line(config.port, Timing(config.again_s, config.patience_s), self._log)
         self._left: set[str] = set()
         self._booted: set[str] = set()
+
+    def open(self) -> None:
+        """Takes the serial port: what is wrong with it is said before the first board. BusyError, LineLost."""
+        self._line.open()
 
     def close(self) -> None:
         """Lets go of the serial port."""
@@ -114,13 +114,15 @@ class Station:
             text = _("plusieurs cartes en USB ({places}) : n'en laissez qu'une, ou dites à ce poste son port (--usb)")
             raise DiskError(text.format(places=places))
         for disk in fresh:
+            self._left.add(disk.chip)
             try:
                 with self._store.claim(disk.chip):
                     return self._board(disk.chip, disk, None)
             except BusyError:
                 return None  # the other station's
-            finally:
-                self._left.add(disk.chip)
+            except DiskError:
+                self._left.discard(disk.chip)  # it may be mended without unplugging: unmounted, for one
+                raise
         return None
 
     def _from_line(self) -> Job | None:
@@ -158,6 +160,9 @@ class Station:
         if job.parked is not None or job.step is Step.DONE:
             self._screen.say(words.summary(job))
             return job
+        if job.step is not Step.NEW:
+            text = _("Carte {serial} reprise : {step}.")
+            self._screen.say(text.format(serial=job.serial, step=words.step_name(job.step)))
         try:
             if disk is not None:
                 job = self._flash(job, disk)
@@ -182,7 +187,7 @@ class Station:
             lot=config.lot,
             image=self._image.digest,
         )
-        entry = self._entry(hello.box) if hello is not None and hello.box else None
+        entry = self._registrar.entry(hello.box) if hello is not None and hello.box else None
         if entry is not None:
             # The register knows it: this station's folder is new, or was lost.
             job = job.recovered(entry, Step.REGISTERED, self._now())
@@ -258,7 +263,7 @@ class Station:
             before = job
             try:
                 if action is Action.REGISTER:
-                    job = self._register(job)
+                    job = self._registrar.register(job)
                 elif action is Action.LABEL:
                     job = self._label(job)
                 else:
@@ -284,7 +289,7 @@ class Station:
         if hello.state is not State.IN_SERVICE:
             # As of now: what it said when it was switched on is some steps old.
             hello = self._line.greet(hello)
-        judged = board.judge(job, hello, self._entry, self._now())
+        judged = board.judge(job, hello, self._registrar.entry, self._now())
         if judged is not job:
             return judged
         match action:
@@ -316,73 +321,24 @@ class Station:
             ):
                 raise Park("silent", self._store.last_words(job.chip))
 
-    # -- the register
-
-    def _book(self) -> Register | None:
-        path = self._config.register
-        if not path.exists() or not path.stat().st_size:
-            return None
-        return read_register(read_bounded(path, REGISTER_MAX), None, path)
-
-    def _entry(self, box: str) -> Entry | None:
-        """The register's entry of a box id."""
-        book_ = self._book()
-        entries = book_.entries if book_ is not None else ()
-        return next((entry for entry in entries if entry.box == box), None)
-
-    def _register(self, job: Job) -> Job:
-        """Writes the register's line, once: asked again, it names the line that is there."""
-        known = self._entry(job.box)
-        if known is not None and known.serial != job.serial:
-            job = job.recovered(known, Step.KEYED, self._now())
-            self._keep(job)
-        article = book.Article(job.serial, job.claim_id, job.public, job.image, job.lot, job.model)
-        config = self._config
-        try:
-            done = book.append(config.register, self._key, config.operator, config.department, article, self._now())
-        except RegisterError as e:
-            if self._clash(job):
-                raise Park("registered-other", str(e)) from e
-            raise
-        if done.mended:
-            self._screen.say(done.mended)
-        entry = done.entry
-        job = job.on(Event.REGISTERED, self._now(), f"line {entry.n}", entry=entry.n, claim_id=entry.claim_id)
-        if done.known:
-            # A line written before a power cut: the box is what the line says.
-            job = dataclasses.replace(job, image=entry.image, lot=entry.lot, model=entry.model)
-        self._screen.good(_("inscrite au registre, ligne {n}").format(n=entry.n))
-        return job
-
-    def _clash(self, job: Job) -> bool:
-        """Whether it is this board that the register refuses, and not the register that is damaged."""
-        with contextlib.suppress(RegisterError):
-            found = self._book()
-            return found is not None and any(
-                job.serial == entry.serial or job.claim_id == entry.claim_id for entry in found.entries
-            )
-        return False
-
-    # -- the label
-
     def _label(self, job: Job) -> Job:
-        files = print_label(self._store, self._config, job)
+        file = paper.make(self._store, self._config, job)[0]
         if self._config.print:
             try:
-                self._run([*self._config.print, str(files[0])], 60)
+                self._run([*self._config.print, str(file)], 60)
             except ProvisioningError as e:
                 self._screen.bad(str(e))
                 if not self._screen.ask(_("L'étiquette n'est pas imprimée. Continuer sans elle ?")):
                     raise
-        self._screen.good(_("étiquette : {file}").format(file=files[0]))
+        self._screen.good(_("étiquette : {file}").format(file=file))
         return job.on(Event.LABELLED, self._now())
 
     # -- small things
 
     @contextlib.contextmanager
     def _alone(self, what: str) -> Iterator[None]:
-        """One station of this machine at a time."""
-        fd = os.open(self._config.state / f"{what}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        """One station of this machine at a time. ProvisioningError."""
+        fd = lock_file(self._config.state / f"{what}.lock")
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield
@@ -392,29 +348,6 @@ class Station:
     def _log(self, lines: list[str]) -> None:
         if self._chip:
             self._store.log(self._chip, lines)
-
-
-def print_label(store: JobStore, config: StationConfig, job: Job) -> tuple[Path, Path]:
-    """Writes the label's PDF and PNG; their paths."""
-    at = next((at for at, what in job.history if what.startswith(Event.REGISTERED.value)), 0)
-    what = label.Label(job.serial, job.claim_id, config.page, config.department, at)
-    files = (store.folder / "labels" / f"{job.serial}.pdf", store.folder / "labels" / f"{job.serial}.png")
-    write_atomic(files[0], label.pdf(what))
-    write_atomic(files[1], label.png(what))
-    return files
-
-
-def command(argv: Sequence[str], seconds: float) -> None:
-    """Runs a command. ProvisioningError quotes its last words when it fails, is missing or takes too long."""
-    try:
-        done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=seconds)
-    except FileNotFoundError as e:
-        raise ProvisioningError(f"{argv[0]}: there is no such program; install it, or change the configuration") from e
-    except subprocess.TimeoutExpired as e:
-        raise ProvisioningError(f"{argv[0]}: not done after {seconds:.0f} s") from e
-    if done.returncode != 0:
-        last = (done.stderr or done.stdout).strip().splitlines()[-1:]
-        raise ProvisioningError(f"{argv[0]}: failed ({done.returncode}) {' '.join(last)[:200]}")
 
 
 def _why(job: Job) -> str:

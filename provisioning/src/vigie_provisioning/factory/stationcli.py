@@ -17,15 +17,15 @@ from vigie.contract.identity import claim_id
 from vigie_provisioning.commands import show, who
 from vigie_provisioning.errors import NotFoundError, ProvisioningError, StateError, UsageError
 from vigie_provisioning.factory import image as images
-from vigie_provisioning.factory import stationconfig, words
+from vigie_provisioning.factory import paper, stationconfig, words
 from vigie_provisioning.factory.disks import Disks
-from vigie_provisioning.factory.image import Image
+from vigie_provisioning.factory.image import Image, ImageError
 from vigie_provisioning.factory.jobs import Job
 from vigie_provisioning.factory.jobstore import JobStore
 from vigie_provisioning.factory.label import check_fonts
 from vigie_provisioning.factory.line import check_port
 from vigie_provisioning.factory.screen import Screen, Terminal
-from vigie_provisioning.factory.station import Station, print_label
+from vigie_provisioning.factory.station import Station
 from vigie_provisioning.factory.stationconfig import StationConfig
 from vigie_provisioning.factory.steps import Step
 from vigie_provisioning.files import read_bounded
@@ -69,7 +69,8 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, help=f"station.toml (default: {stationconfig.DEFAULT_FILE})")
     for name in (*_PATHS, *_TEXTS):
         kind = Path if name in _PATHS else str
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=argparse.SUPPRESS)
+        text = f"over the configuration's `{name}`"
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="WORD", help=text)
 
 
 def _config(args: argparse.Namespace) -> StationConfig:
@@ -92,15 +93,19 @@ def _station(args: argparse.Namespace, open_key: OpenKey) -> int:
         return 0
     station = Station(config, image, key, screen, disks)
     try:
+        station.open()
         return work(station, screen, once=args.once)
     finally:
         station.close()
 
 
 def check_image(config: StationConfig, screen: Screen) -> Image:
-    """The image, read once. ImageError."""
+    """The image, read once. ImageError, also when it was built for another board than this station makes."""
     with screen.bar(in_bytes=True) as bar:
         image = images.check(config.image, lambda n, of: bar(_("image"), n, of), digest=config.digest)
+    if image.variant and config.model.split("-")[:2] != ["vigie", image.variant]:
+        text = _("{image} est faite pour la carte « {variant} » ; ce poste fait des boîtiers « {model} »")
+        raise ImageError(text.format(image=image.path.name, variant=image.variant, model=config.model))
     screen.good(_("image {name}, SHA-256 {digest}…").format(name=image.path.name, digest=image.digest[:16]))
     return image
 
@@ -211,7 +216,7 @@ def _label(args: argparse.Namespace) -> int:
     store, job = _find(args)
     if not job.entry:
         raise StateError(f"{job.serial}: is not registered yet, so it has no label")
-    files = print_label(store, _config(args), job)
+    files = paper.make(store, _config(args), job)
     result = {"pdf": str(files[0]), "png": str(files[1])}
     return show(args, result, lambda r: f"{r['pdf']}\n{r['png']}")
 
