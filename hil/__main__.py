@@ -7,6 +7,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from rich.console import Console
@@ -44,25 +45,46 @@ def look(line: Line, boot_s: float, not_boot: str = "") -> tuple[Hello, dict[str
             return line.greet(hello), line.ask(Question.REPORT)
 
 
-def run(line: Line, power: relay.Relay | None, args: argparse.Namespace, tell: Callable[[str], None]) -> Seen:
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What the command line says, understood. reach, toxic: addresses behind the board; boot_s: until it must have
+    spoken; reset: whether it is started again, by `power` or over the line."""
+
+    power: relay.Relay | None
+    reach: tuple[str, int] | None
+    toxic: tuple[str, int] | None
+    boot_s: float
+    reset: bool
+
+
+def understood(args: argparse.Namespace, tell: Callable[[str], None]) -> Setup:
+    """RelayError or ProbeError names what it does not understand."""
+    power: relay.Relay | None = None
+    if args.relay:
+        power = relay.Person(tell) if args.relay == "hand" else relay.parse(args.relay, args.off)
+    reach, toxic = (probes.parse(text) if text else None for text in (args.reach, args.toxic))
+    return Setup(power, reach, toxic, args.boot, not args.no_reset)
+
+
+def run(line: Line, setup: Setup, tell: Callable[[str], None]) -> Seen:
     """Looks, starts the board again, looks again. Silent, LineLost, RelayError."""
-    hello, first = look(line, args.boot)
+    hello, first = look(line, setup.boot_s)
     tell(f"carte {hello.chip}, version {hello.version or '?'}, {hello.variant or '?'}, {hello.state.value}")
     factory = hello.state is not State.REPORT
-    reached = probes.connects(args.reach) if args.reach else None
-    refused = not probes.connects(args.toxic) if args.toxic else None
-    watch = probes.Leaks(args.toxic) if args.toxic else None
+    reached = probes.connects(setup.reach) if setup.reach else None
+    refused = not probes.connects(setup.toxic) if setup.toxic else None
+    watch = probes.Leaks(setup.toxic) if setup.toxic else None
     by, again = "", {}
-    if not args.no_reset:
+    if setup.reset:
         with watch or contextlib.nullcontext():
-            if power is not None:
-                by = f"a power cut by {power.name}"
-                power.cycle()
+            if setup.power is not None:
+                by = f"a power cut by {setup.power.name}"
+                setup.power.cycle()
             else:
                 by = "a restart over the line"
                 line.ask(Question.RESTART)
             with contextlib.suppress(Silent):
-                again = look(line, args.boot, hello.boot)[1]
+                again = look(line, setup.boot_s, hello.boot)[1]
     leaks = watch.count if watch is not None and by else None
     return Seen(first, again, factory, by, Probes(reached, refused, leaks))
 
@@ -78,12 +100,12 @@ def show(console: Console, judgements: Sequence[Judgement]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code: 0 nothing failed, 1 something did, 2 asked wrongly."""
+    """Exit code: 0 nothing failed, 1 something did, 2 asked wrongly or no such port, 130 stopped by hand."""
     parser = argparse.ArgumentParser(prog="hil", description=__doc__)
     parser.add_argument("port", help="serial adapter of the board")
     parser.add_argument("--relay", default="", help="serial:PORT[:CHANNEL], or a command with {state}; `hand` asks you")
-    parser.add_argument("--reach", type=probes.parse, help="ADDRESS:PORT that must be reached through the board")
-    parser.add_argument("--toxic", type=probes.parse, help="ADDRESS:PORT that the board must refuse")
+    parser.add_argument("--reach", default="", help="ADDRESS:PORT that must be reached through the board")
+    parser.add_argument("--toxic", default="", help="ADDRESS:PORT that the board must refuse")
     parser.add_argument("--boot", type=float, default=180.0, help="seconds until a board must have spoken")
     parser.add_argument("--patience", type=float, default=30.0, help="seconds without an answer until the line is lost")
     parser.add_argument("--off", type=float, default=relay.OFF_S, help="seconds without power")
@@ -94,15 +116,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     def tell(text: str) -> None:
         console.print(text, markup=False)
 
-    seen = Seen()
+    def refuse(error: Exception) -> None:
+        console.print(f"hil: {error}", style="red", markup=False)
+
     line = Line(args.port, Timing(patience_s=args.patience), lambda lines: None)
+    seen = Seen()
     try:
-        power: relay.Relay | None = None
-        if args.relay:
-            power = relay.Person(tell) if args.relay == "hand" else relay.parse(args.relay, args.off)
-        seen = run(line, power, args, tell)
+        try:
+            setup = understood(args, tell)
+            line.open()
+        except (ProvisioningError, relay.RelayError, probes.ProbeError) as e:
+            refuse(e)  # nothing was asked of any board: nothing is judged
+            return 2
+        seen = run(line, setup, tell)
     except (ProvisioningError, relay.RelayError) as e:
-        console.print(f"hil: {e}", style="red", markup=False)
+        refuse(e)
+    except KeyboardInterrupt:
+        return 130
     finally:
         line.close()
     judgements = judge.judge(seen)

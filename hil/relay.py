@@ -53,13 +53,17 @@ class CommandRelay:
     def __init__(self, command: str, pause: float = OFF_S) -> None:
         if "{state}" not in command:
             raise RelayError(f"{command}: must hold {{state}}, which becomes off and on")
-        self.name = shlex.split(command)[0]
-        self._command, self._pause = command, pause
+        try:
+            self._words = shlex.split(command)
+        except ValueError as e:
+            raise RelayError(f"{command}: {e}") from e
+        self.name = self._words[0]
+        self._pause = pause
 
     def cycle(self) -> None:
         """Runs it twice."""
         for state in ("off", "on"):
-            argv = [word.replace("{state}", state) for word in shlex.split(self._command)]
+            argv = [word.replace("{state}", state) for word in self._words]
             try:
                 done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60)
             except (OSError, subprocess.TimeoutExpired) as e:

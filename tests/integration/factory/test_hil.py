@@ -102,3 +102,31 @@ def test_no_board(flashed: SimBoard, capsys: pytest.CaptureFixture[str]) -> None
     captured = capsys.readouterr()
     assert "no board answers" in " ".join(captured.err.split())
     assert "boot" in json.loads(captured.out)["hil"]["failed"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--toxic", "192.0.2.66"), "192.0.2.66: ADDRESS:PORT is expected"),
+        (("--relay", "usbrelay A=1"), "must hold {state}"),
+        (("--relay", "sh 'x {state}"), "No closing quotation"),
+    ],
+)
+def test_asked_wrongly(
+    flashed: SimBoard, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    """Not a board that failed: one line, nothing judged."""
+    assert main([str(flashed.port), *words]) == 2
+    captured = capsys.readouterr()
+    assert said in " ".join(captured.err.split())
+    assert captured.out == ""
+
+
+def test_no_such_port(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Said at once, not after the time that a board may take to start."""
+    (tmp_path / "file").touch()
+    for port in (tmp_path / "ttyUSB9", tmp_path / "file"):
+        assert main([str(port)]) == 2
+        captured = capsys.readouterr()
+        assert "cannot be opened" in " ".join(captured.err.split())
+        assert captured.out == ""

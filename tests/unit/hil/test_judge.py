@@ -129,7 +129,7 @@ def test_relays() -> None:
     assert isinstance(relay.parse("serial:/dev/ttyUSB1"), relay.SerialRelay)
     assert relay.parse("serial:/dev/ttyUSB1:4").name == "relay 4 at /dev/ttyUSB1"
     assert isinstance(relay.parse("usbrelay A_1={state}"), relay.CommandRelay)
-    for wrong in ("usbrelay A_1=1", "serial:/dev/ttyUSB1:9", "serial:"):
+    for wrong in ("usbrelay A_1=1", "serial:/dev/ttyUSB1:9", "serial:", "sh 'x {state}"):
         with pytest.raises(relay.RelayError):
             relay.parse(wrong)
 
