@@ -13,10 +13,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.support import releases
 from tests.support.releases import PASSPHRASE, VERSION, Maker
 from vigie.contract.firmware import BUNDLE_MAX, Version
+from vigie_ota import tools
 from vigie_ota.bundle import build, certificates, cms, container, verify
 from vigie_ota.bundle.manifest import Manifest
 from vigie_ota.errors import BundleError, OtaError, SignatureError, ToolError, UsageError
@@ -282,3 +285,23 @@ def test_signed_elsewhere(maker: Maker, tmp_path: Path) -> None:
     assert verify.verify(tmp_path / "x.raucb", maker.keyring).manifest == unsigned.manifest
     with pytest.raises(OtaError, match="exists already"):
         build.pack(source, tmp_path / "body", maker.papers())
+
+
+@given(st.binary(max_size=400) | st.text(max_size=400).map(str.encode))
+def test_hostile_manifests(data: bytes) -> None:
+    with pytest.raises(BundleError):
+        Manifest.from_bytes(data, "x")
+
+
+def test_years_in_a_cupboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The certificate has ended since: a box judges it at the time of signing. One used after its end is refused."""
+    keys = certificates.create(tmp_path / "offline", PASSPHRASE, PASSPHRASE, datetime(2015, 1, 1, tzinfo=UTC))
+    maker = Maker(tmp_path, keys)
+    late = maker.bundle(seed=1)
+    then = ["faketime", "2016-05-01 12:00:00"]
+    monkeypatch.setattr(cms, "run", lambda argv, **more: tools.run([*then, *argv], **more))
+    in_time = maker.bundle(seed=2)
+    rauc(*maker_conf(maker), "info", in_time)
+    done = subprocess.run(["rauc", *maker_conf(maker), "info", late], capture_output=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert b"certificate has expired" in done.stderr

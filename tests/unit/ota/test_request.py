@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,11 @@ def test_a_stranger_signs(world: World) -> None:
     stranger = Keyholder(3, Ed25519PrivateKey.generate())
     with pytest.raises(CeremonyError, match=r"keyholder-3\.pem is not one"):
         ceremony.sign(judged, [stranger])
+    for odd in ("", "zz", "00", "00" * 64, None, 5):
+        signed = json.loads(ceremony.sign(judged, world.holders(1, 2)))
+        signed["signatures"][0]["sig"] = odd
+        with pytest.raises(CeremonyError, match="is wrong"):
+            ceremony.assemble(request, judged, {"stick": json.dumps(signed).encode()})
     signed = json.loads(ceremony.sign(judged, world.holders(1, 2)))
     signed["signatures"][1]["keyid"] = metadata.tuf_key(public_bytes(stranger.key)).keyid
     with pytest.raises(CeremonyError, match="no keyholder"):
@@ -199,7 +205,7 @@ def leap(targets: Targets) -> None:
 
 SLIPPED: list[tuple[Callable[[Request], Request], str]] = [
     (slip(other_base_key), "another key"),
-    (slip(one_path_more), "does not hold together|does not delegate|delegates something else"),
+    (slip(one_path_more), "other paths"),
     (slip(steering), r"keys/steering\.json: the request changes it"),
     (slip(override), r"override/base-9\.json: the request adds or removes it"),
     (slip(other_descriptor), "not what targets.json lists"),
@@ -268,3 +274,26 @@ def test_the_one_who_signs_reads_what_it_is(world: World) -> None:
         "Corrige.",
     ):
         assert text in lines
+
+
+def places(node: Any) -> Iterator[tuple[Any, Any]]:
+    """Every (container, key) of a document."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        yield node, key
+        if isinstance(value, dict | list):
+            yield from places(value)
+
+
+def test_hostile_requests(world: World) -> None:
+    """Whatever stands anywhere in a request: a sentence, never a traceback in front of the keyholder."""
+    data = world.request(release("2026.12.1")).to_bytes()
+    judged = 0
+    for number in range(len(list(places(json.loads(data))))):
+        for value in (None, -1, [], {}, "ab" * 32):
+            document = json.loads(data)
+            holder, key = list(places(document))[number]
+            holder[key] = value
+            with contextlib.suppress(OtaError):
+                ceremony.judge(Request.from_bytes(json.dumps(document).encode()))
+                judged += 1
+    assert judged > 0, "words that nobody signs or reads may differ"
