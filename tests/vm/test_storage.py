@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import zlib
 
 import pytest
 
@@ -69,12 +70,29 @@ def test_power_cut_while_the_data_partition_grows(office: VmOffice) -> None:
         assert machine.shell("dumpe2fs -h /dev/disk/by-partuuid/76696769-08").require().out.count("not clean") == 0
 
 
-def test_an_environment_torn_by_a_power_cut(office: VmOffice) -> None:
-    """The copy that U-Boot was writing is rubbish: the other one counts."""
+def environment(counter: int, left_b: int) -> bytes:
+    """A copy as fw_setenv writes it: CRC-32 of the data, a counter, the data."""
+    size = int(layout.constants()["UBOOT_ENV_KIB"]) * 1024 - 5
+    data = f"BOOT_A_LEFT=3\0BOOT_B_LEFT={left_b}\0BOOT_ORDER=A B\0\0".encode().ljust(size, b"\0")
+    return zlib.crc32(data).to_bytes(4, "little") + bytes([counter]) + data
+
+
+@pytest.mark.parametrize(
+    ("counters", "torn", "left_b"),
+    [((8, 7), 0, 1), ((7, 8), 1, 2), ((8, 7), None, 2), ((7, 8), None, 1), ((255, 0), None, 1)],
+    ids=["first-torn", "second-torn", "first-newer", "second-newer", "counter-wrapped"],
+)
+def test_an_environment_torn_by_a_power_cut(
+    office: VmOffice, counters: tuple[int, int], torn: int | None, left_b: int
+) -> None:
+    """Of the copy that was being written the second half is rubbish: the other one counts. Else the newer one does."""
     with other_disk(office, fresh=False) as machine:
-        first = int(layout.constants()["UBOOT_ENV_OFFSETS_KIB"].split()[0]) * 1024
+        offsets = [int(text) * 1024 for text in layout.constants()["UBOOT_ENV_OFFSETS_KIB"].split()]
         with machine.disk.open("r+b") as disk:
-            disk.seek(first)
-            disk.write(b"\x00" * 4096)
+            for index, (offset, counter) in enumerate(zip(offsets, counters, strict=True)):
+                whole = environment(counter, left_b=2 - index)
+                half = len(whole) // 2
+                disk.seek(offset)
+                disk.write(whole[:half] + b"\xa5" * half if torn == index else whole)
         machine.power_on()
-        machine.wait_console("VIGIE: slot A, attempts left A 2", WAIT_S)
+        machine.wait_console(f"VIGIE: slot A, attempts left A 2 B {left_b}", WAIT_S)
