@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from vigie.contract.errors import ContractError
+from vigie_department import cli as department
 from vigie_department.errors import DepartmentError
 from vigie_ota.bundle import commands as bundle
 from vigie_ota.errors import OtaError
@@ -16,7 +17,10 @@ from vigie_ota.publish import commands as publish
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0 done, 1 refused or failed, 2 the question makes no sense."""
-    args = parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["rollout"]:
+        return department.main(words)  # waves are the department's: its configuration, database and operators
+    args = parser().parse_args(words)
     try:
         return cast(int, args.run(args))
     except KeyboardInterrupt:
@@ -32,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     bundle.register(commands)
     publish.register(commands)
+    commands.add_parser("rollout", help="waves, thresholds, automatic stop: `vigie-department rollout`", add_help=False)
     return top
 
 
