@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 PYTHON_ENV := $(CURDIR)/.venv/bin/python
 ROOT := scripts/as-root
-BENCHES := bench-datapath bench-base bench-replay bench-realism bench-fleet bench-enrol bench-guardian
+BENCHES := bench-datapath bench-base bench-replay bench-realism bench-fleet bench-enrol bench-guardian bench-powercut
 
 .PHONY: help setup preflight bpf lab lab-check test test-fast lint messages clean $(BENCHES)
 

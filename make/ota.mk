@@ -1,5 +1,4 @@
 # Updates of the firmware: what they survive (docs/adr/0022).
-.PHONY: bench-powercut
 
 bench-powercut: preflight ## power cuts at every step of an update, counted; ARGS="--every 10" for a share
 	@$(PYTHON_ENV) -m bench.powercut $(ARGS)
