@@ -82,17 +82,16 @@ def test_each_check_has_its_patience(check: Check) -> None:
     assert verdict is not None and verdict.check is check and "why" in verdict.evidence
 
 
-@given(st.lists(st.sets(st.sampled_from(sorted(Check)), max_size=3), min_size=400, max_size=400))
+@given(st.lists(st.sets(st.sampled_from(sorted(Check)), max_size=3), min_size=40, max_size=40))
 def test_every_soak_ends(moments: list[set[Check]]) -> None:
-    soak, verdict, now = Soak(0.0), None, 0.0
+    soak, now = Soak(0.0), 0.0
     for failing in moments:
-        now += 10.0
+        now += SOAK_MAX_S / 39
         verdict = soak.judge(dict.fromkeys(failing, "x"), now)
         if verdict is not None:
-            break
-    assert verdict is not None or now >= SOAK_MAX_S
-    if verdict is not None and verdict.check is None:
-        assert now >= SOAK_S and not failing
+            assert verdict.check is not None or (now >= SOAK_S and not failing)
+            return
+    raise AssertionError("neither good nor bad")
 
 
 def learned(on: set[int], busy: set[int]) -> Week:
