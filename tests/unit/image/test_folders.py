@@ -138,8 +138,11 @@ def test_what_services_read_of_each_other_is_within_reach(target: Path) -> None:
         paths.update / "steering.json": {"vigie-link"},
         paths.update / "download" / "base.vgb": {"vigie-filter"},
         paths.run_update / "update.sock": {"vigie-link"},
+        # how the firmware stands, for the department; what a new system's health is judged by
+        paths.run_update / "firmware.json": {"vigie-link"},
+        paths.run_link / "link-status.json": {"vigie-update"},
         paths.filter_socket: {"vigie-link", "vigie-update", "vigie-page"},
-        paths.run / "heartbeat.json": {"vigie-guardian"},
+        paths.run / "heartbeat.json": {"vigie-guardian", "vigie-update"},
     }
     for path, readers in reads.items():
         for user in readers:
