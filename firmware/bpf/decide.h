@@ -98,8 +98,10 @@ static __always_inline struct flow *flow_settle(struct pkt *p, struct control *c
 		flags |= FL_LOCAL;
 	if (p->sport == 53 || p->dport == 53)
 		flags |= FL_INSPECT;
-	if (hello)
+	if (hello) {
 		flags |= FL_HELLO;
+		hold_forget(p);	/* of other flows' entries none begins before a SYN, which forgets: one cold line less for them */
+	}
 	flow_fill(f, p, flags, topo);
 	if (taken >= 0)
 		flow_publish_tag(taken, p->hash);

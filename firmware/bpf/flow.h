@@ -225,7 +225,7 @@ static __always_inline void flow_publish_tag(int index, __u64 hash)
 		WRITE_ONCE(tags->tag[index & (FLOW_WAYS - 1)], flow_tag16(hash));
 }
 
-/* Takes over `f`, which is at p->place, for the flow in hand. */
+/* Takes over `f` for the flow in hand. */
 static __always_inline void flow_fill(struct flow *f, const struct pkt *p, __u32 flags, __u32 topo)
 {
 	/* tag 0 first, tag last, both as full barriers: no reader takes a half-written entry for its own. */
@@ -245,7 +245,6 @@ static __always_inline void flow_fill(struct flow *f, const struct pkt *p, __u32
 	f->layer_class = 0;
 	f->pad[0] = f->pad[1] = 0;
 	f->initial = p->seq;
-	hold_forget(p);
 	WRITE_ONCE(f->meta, meta_make(p->gen, p->verdict, p->reason, p->hash));
 	__sync_lock_test_and_set(&f->tag, p->hash);
 	count(C_FLOW_NEW, 1, 0);
