@@ -110,7 +110,8 @@ def _abort(args: argparse.Namespace, config: Config) -> int:
     from vigie_department.rollout import service
 
     print(str(service.abort(audit.shell(), args.why)))
-    return 0
+    # what boxes have not begun is taken back now and not at the timer's next turn
+    return _tick(args, config)
 
 
 def _status(args: argparse.Namespace, config: Config) -> int:

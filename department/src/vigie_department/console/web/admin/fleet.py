@@ -191,8 +191,28 @@ class BoxAdmin(Consulted):
         status = _status(obj)
         if status is None:
             return _("n'a encore rien dit")
-        names = ("online", "seen", "version", "filter", "base_version", "base_entries", "candidate", "inbound")
-        more = ("isolation", "quarantined", "exceptions", "uptime_s", "disk_free_mb", "mem_free_mb", "load", "losses")
+        names: tuple[str, ...] = (
+            "online",
+            "seen",
+            "version",
+            "filter",
+            "base_version",
+            "base_entries",
+            "candidate",
+            "inbound",
+        )
+        more: tuple[str, ...] = (
+            "isolation",
+            "quarantined",
+            "exceptions",
+            "uptime_s",
+            "disk_free_mb",
+            "mem_free_mb",
+            "load",
+            "losses",
+        )
+        if status.firmware_order:
+            more += ("firmware_phase", "firmware_version", "firmware_code", "firmware_check")
         rows = [(_label(name), _said(name, getattr(status, name))) for name in names + more]
         place = (names + more).index("isolation")
         rows[place] = (_label("isolation"), self.isolation_(obj))
@@ -370,6 +390,9 @@ def _said(name: str, value: Any) -> Any:
         "filter": words.health,
         "inbound": words.inbound,
         "isolation": words.isolation,
+        "firmware_phase": words.update_phase,
+        "firmware_code": words.update_code,
+        "firmware_check": words.update_check,
     }
     if name == "uptime_s" and value is not None:
         return _("{days} j {hours} h").format(days=value // 86400, hours=value % 86400 // 3600)
