@@ -162,8 +162,11 @@ class Request:
             raise ImageError(f"{place}: {free} GiB free, a build takes about {NEED_GIB}. VIGIE_IMAGE_DIR moves it.")
 
     def environment(self) -> dict[str, str]:
-        """For Buildroot and the scripts that it calls."""
-        return {"VIGIE_VERSION": self.version, "VIGIE_BOARD": self.board.name}
+        """For Buildroot and the scripts that it calls. An image's time is that of this commit: Buildroot's own would be
+        months older, and a box without a clock starts from it."""
+        epoch = os.environ.get("SOURCE_DATE_EPOCH") or buildroot.git_output(ROOT, ["log", "-1", "--format=%ct"])
+        dated = {"SOURCE_DATE_EPOCH": epoch} if epoch else {}
+        return {"VIGIE_VERSION": self.version, "VIGIE_BOARD": self.board.name, **dated}
 
     def local(self) -> str:
         """The part of the configuration that is about this machine and this department, and is committed nowhere."""

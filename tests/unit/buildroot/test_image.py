@@ -24,6 +24,7 @@ defconfig:
 .DEFAULT_GOAL := all
 all:
 	mkdir -p $(O)/images/bundle $(O)/target/usr/lib/vigie $(O)/build/linux-6.12/include/config $(O)/build/busybox-1
+	printf "$$SOURCE_DATE_EPOCH" > $(O)/images/epoch
 	printf object > $(O)/target/usr/lib/vigie/filter.bpf.o
 	sha256sum < $(O)/target/usr/lib/vigie/filter.bpf.o > $(O)/images/filter.bpf.o.sha256
 	printf '{"root_hash": "%s"}' abc > $(O)/images/verity.json
@@ -182,6 +183,7 @@ def test_a_release_leaves_everything_that_a_department_needs(
     (tmp_path / "none.expect").write_text("")
     monkeypatch.setattr(image, "_changed", lambda: False)
     monkeypatch.setenv("MAKEFLAGS", "--no-builtin-rules")
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
     words = ("--trust", trust, "--base", base, "--release", "2026.12.1")
     assert run("build", "--buildroot", checkout, *words) == 0, capsys.readouterr()
     told = capsys.readouterr()
@@ -214,6 +216,7 @@ def test_a_release_leaves_everything_that_a_department_needs(
 
     disk = out / f"{stem}.img"
     assert disk.read_bytes().endswith(b"2026.12.1") and disk.stat().st_blocks * 512 < disk.stat().st_size
+    assert (tmp_path / "image/cm4/images/epoch").read_text() == git(buildroot.ROOT, "log", "-1", "--format=%ct")
     assert f"vigie-ota bundle build {tmp_path}/image/cm4/images/bundle -o {out}/{stem}.raucb" in told.out + told.err
     assert json.loads((out / f"{stem}.cdx.json").read_text())["dl"] == f"{tmp_path}/cache/dl"
     with tarfile.open(out / f"{stem}.legal-info.tar.xz") as archive:
