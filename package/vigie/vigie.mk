@@ -37,6 +37,13 @@ define VIGIE_INSTALL_BOX
 endef
 VIGIE_POST_INSTALL_TARGET_HOOKS += VIGIE_INSTALL_BOX
 
+# No program of the image changes its user: busybox is no login here, and systemd starts what is on the bus. This recipe
+# comes after theirs, which set the bit; the later line counts.
+define VIGIE_PERMISSIONS
+	/bin/busybox f 755 0 0 - - - - -
+	/usr/libexec/dbus-daemon-launch-helper f 755 0 0 - - - - -
+endef
+
 # A table of its own, so that the virtual board makes the same users with the same numbers.
 define VIGIE_USERS
 	$(file <$(VIGIE_PKGDIR)/users.table)

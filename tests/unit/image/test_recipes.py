@@ -48,7 +48,7 @@ include {root}/package/vigie-bpf/vigie-bpf.mk
 {build}/vigie: PKG := VIGIE
 {build}/vigie-bpf: PKG := VIGIE_BPF
 
-.PHONY: vigie vigie-bpf users excluded
+.PHONY: vigie vigie-bpf users permissions excluded
 vigie: @D = {build}/vigie
 vigie: | {build}/vigie
 	$(VIGIE_COPY_LICENSE)
@@ -61,6 +61,9 @@ vigie-bpf: | {build}/vigie-bpf
 	$(VIGIE_BPF_INSTALL_TARGET_CMDS)
 users:
 	$(info $(VIGIE_USERS))
+	@:
+permissions:
+	$(info $(VIGIE_PERMISSIONS))
 	@:
 excluded:
 	@echo $(VIGIE_BPF_BIN_ARCH_EXCLUDE)
@@ -186,6 +189,13 @@ def test_buildroot_reads_the_same_users(buildroot: Buildroot) -> None:
     assert len(lines) == len(users())
     for line in lines:
         assert len(line.split(None, 8)) == 9 and not set("'\"\\%$:") & set(line), line
+
+
+def test_nothing_runs_as_somebody_else(buildroot: Buildroot) -> None:
+    """Name, type, mode, owner and group, then what only devices have: a line takes the bit that another recipe sets."""
+    lines = [line.split() for line in buildroot.make("permissions").stdout.splitlines() if line.strip()]
+    assert {line[0] for line in lines} == {"/bin/busybox", "/usr/libexec/dbus-daemon-launch-helper"}
+    assert all(line[1:] == ["f", "755", "0", "0", *"-----"] for line in lines)
 
 
 # ---- install.sh alone -----------------------------------------------------------------------------------------------
