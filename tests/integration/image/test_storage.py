@@ -207,8 +207,9 @@ def test_without_a_disk_the_box_goes_on_in_memory_and_says_so(disk: Disk, tmp_pa
     unit = (disk.run / "systemd/system/data.mount").read_text()
     assert "Where=/data" in unit and "Type=tmpfs" in unit
     asked = log.read_text().splitlines()
-    assert asked[-5:-1] == ["stop data.mount", "daemon-reload", "reset-failed data.mount", "start data.mount"]
-    assert asked[-1] == JOURNAL_AFTER_ALL, "systemd gave the journal's mount up together with /data"
+    mounted = ["stop data.mount", "daemon-reload", "reset-failed data.mount", "start data.mount"]
+    # systemd gave the journal's mount up together with /data; without any disk, starting it fails vigie-disk once more.
+    assert asked[asked.index(mounted[0]) :] == mounted + ([] if reason == "missing" else [JOURNAL_AFTER_ALL])
 
 
 def test_a_machine_without_the_disk_says_so_at_once(disk: Disk, tmp_path: Path) -> None:
