@@ -53,7 +53,20 @@ def plug(board: SimBoard, loop: str) -> None:
 
 def enclosed(bench: Bench, argv: Sequence[str]) -> list[str]:
     """The command in its surroundings."""
-    enter = ["unshare", "--mount", "--propagation", "private", "--", "sh", "-euc", SURROUNDINGS, "sh"]
+    # Ctrl-C counts, also where the tests run in the background of a script and got it as ignored
+    enter = [
+        "env",
+        "--default-signal=INT",
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "--",
+        "sh",
+        "-euc",
+        SURROUNDINGS,
+        "sh",
+    ]
     return [*enter, str(bench.sys), str(bench.dev), *argv]
 
 
