@@ -97,9 +97,19 @@ class Session:
         self._note(lambda: self.acknowledged.__setitem__(number, reason.value))
 
 
+class _Socket(ssl.SSLSocket):
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()  # the client forgets it as it is
+            raise
+
+
 class _Named(ssl.SSLContext):
     """Checks the server's certificate against `server_name` wherever the connection goes."""
 
+    sslsocket_class = _Socket
     server_name: str
 
     @classmethod

@@ -20,6 +20,13 @@ class Socket(ssl.SSLSocket):
     _in = b""
     _out: bytearray | None = None
 
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()  # the client forgets it as it is
+            raise
+
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
         if not self._in:
             try:
