@@ -148,16 +148,8 @@ class Installer:
 
 
 @contextlib.contextmanager
-def private_bus(folder: Path) -> Iterator[str]:
-    """dbus-daemon for one test; its address."""
-    config = folder / "bus.conf"
-    config.write_text(
-        "<!DOCTYPE busconfig PUBLIC '-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN' "
-        "'http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd'>\n"
-        f"<busconfig><type>custom</type><listen>unix:path={folder}/bus.sock</listen>"
-        "<auth>EXTERNAL</auth><policy context='default'><allow send_destination='*' eavesdrop='true'/>"
-        "<allow eavesdrop='true'/><allow own='*'/></policy></busconfig>\n"
-    )
+def bus_daemon(config: Path) -> Iterator[str]:
+    """A bus of its own with this configuration; its address."""
     daemon = subprocess.Popen(
         ["dbus-daemon", f"--config-file={config}", "--nofork", "--print-address"], stdout=subprocess.PIPE, text=True
     )  # fmt: skip
@@ -168,6 +160,21 @@ def private_bus(folder: Path) -> Iterator[str]:
         daemon.terminate()
         daemon.wait(10)
         daemon.stdout.close()
+
+
+@contextlib.contextmanager
+def private_bus(folder: Path) -> Iterator[str]:
+    """dbus-daemon for one test; its address."""
+    config = folder / "bus.conf"
+    config.write_text(
+        "<!DOCTYPE busconfig PUBLIC '-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN' "
+        "'http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd'>\n"
+        f"<busconfig><type>custom</type><listen>unix:path={folder}/bus.sock</listen>"
+        "<auth>EXTERNAL</auth><policy context='default'><allow send_destination='*' eavesdrop='true'/>"
+        "<allow eavesdrop='true'/><allow own='*'/></policy></busconfig>\n"
+    )
+    with bus_daemon(config) as address:
+        yield address
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.rauc import Plan, rauc_service
+from tests.support.rauc import Plan, bus_daemon, rauc_service
 
 pytestmark = pytest.mark.integration
 RAUC = Path(__file__).parents[4] / "ota" / "rauc"
@@ -42,16 +42,10 @@ def bus() -> Iterator[str]:
         "<policy user='root'><allow own='*'/></policy>"
         f"<includedir>{folder}/usr</includedir><includedir>{folder}/etc</includedir></busconfig>"
     )
-    daemon = subprocess.Popen(
-        ["dbus-daemon", f"--config-file={config}", "--nofork", "--print-address"], stdout=subprocess.PIPE, text=True
-    )  # fmt: skip
-    assert daemon.stdout is not None
     try:
-        yield daemon.stdout.readline().strip()
+        with bus_daemon(config) as address:
+            yield address
     finally:
-        daemon.terminate()
-        daemon.wait(10)
-        daemon.stdout.close()
         shutil.rmtree(folder)
 
 
